@@ -1,0 +1,1 @@
+"""L1: Bybit's V5 protocol, sans-IO. Imports core and msgspec only."""

@@ -1,0 +1,86 @@
+"""The frozen settings tree. What a setting is called in settings.toml is what it is called here.
+
+`[default.feed]` decodes into `Settings.feed`, `ORDERFLOW_FEED__PING_INTERVAL_S` overrides one leaf.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from orderflow.config.secrets import Secret  # noqa: TC001 - msgspec resolves the annotation at run time
+from orderflow.core.policy import BookPolicy, ClockPolicy, LinkPolicy, MetricsPolicy, Positive, QueuePolicy, RetryPolicy
+from orderflow.core.types import Category
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every settings table."""
+
+
+class BybitSettings(Frozen):
+    """Where the exchange is. `{category}` in public_ws_url is replaced; an empty private_ws_url or rest_url: not used."""
+
+    public_ws_url: str = "wss://stream.bybit.com/v5/public/{category}"
+    private_ws_url: str = "wss://stream.bybit.com/v5/private"
+    rest_url: str = "https://api.bybit.com"
+    ca_file: str = ""  # extra PEM bundle to trust
+    api_key: Secret | None = None
+    api_secret: Secret | None = None  # HMAC secret, or an RSA private key in PEM form
+    recv_window_ms: Annotated[int, Meta(ge=1, le=60_000)] = 5000
+    auth_expires_s: Annotated[float, Meta(gt=0, le=300)] = 10.0
+    rest_timeout_s: Positive = 5.0
+
+
+class PluginSettings(Frozen):
+    """Which plugins run and how far they are trusted. Any other key of [plugins] is a plugin's own table -> `tables`."""
+
+    enabled: tuple[str, ...] = ("spread", "latency", "liquidity")
+    folders: tuple[str, ...] = ()
+    entry_points: bool = True
+    max_failures: Annotated[int, Meta(ge=1)] = 5  # in a row, then disabled
+    budget_ms: Positive = 20.0  # one call; over it is warned about
+    disable_over_ms: Positive = 1000.0  # one call; far over disables the plugin
+    max_alerts_per_call: Annotated[int, Meta(ge=1)] = 100
+    tables: dict[str, dict[str, Any]] = {}  # [plugins.<name>], typed by the plugin's own Config
+
+
+class SimSettings(Frozen):
+    """The embedded exchange of `orderflow demo` and `orderflow sim`."""
+
+    seed: int = 7
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: any free port
+
+
+class ViewSettings(Frozen):
+    """The live terminal view."""
+
+    refresh_s: Annotated[float, Meta(ge=0.05, le=10)] = 0.25
+    levels: Annotated[int, Meta(ge=1, le=50)] = 10
+
+
+class Settings(Frozen):
+    """The whole effective configuration of one run."""
+
+    env: Literal["mainnet", "testnet", "demo_trading", "sim"] = "mainnet"
+    symbols: tuple[str, ...] = ("BTCUSDT",)  # `BTCUSDT` (in `category`) or `spot:BTCUSDT`
+    category: Category = Category.LINEAR
+    depth: Literal[1, 50, 200, 1000] = 50
+    interval_s: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
+    duration_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0  # 0: until stopped
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["human", "json"] = "human"
+    emoji: Literal["auto", "always", "never"] = "auto"
+    stop_timeout_s: Positive = 2.0
+    bybit: BybitSettings = BybitSettings()
+    feed: LinkPolicy = LinkPolicy()
+    retry: RetryPolicy = RetryPolicy()
+    book: BookPolicy = BookPolicy()
+    metrics: MetricsPolicy = MetricsPolicy()
+    clock: ClockPolicy = ClockPolicy()
+    queues: QueuePolicy = QueuePolicy()
+    plugins: PluginSettings = PluginSettings()
+    sim: SimSettings = SimSettings()
+    view: ViewSettings = ViewSettings()

@@ -1,0 +1,78 @@
+"""Every limit and deadline of the program as frozen, typed values with their defaults.
+
+Settings decode into these Structs (see docs/configuration.md), tests shrink them. Durations are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0, le=1e9)]
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class BookPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a book is believed."""
+
+    strict_sequence: bool = True  # False: a jump in `u` is counted and warned about, the book stays live
+    crossed_hold_s: Seconds = 1.0  # a crossed or locked book that lasts longer is resynced
+    stale_after_s: Seconds = 60.0  # silence on one topic before it is probed by a resync
+
+
+class MetricsPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a tick is computed from."""
+
+    levels: Annotated[int, Meta(ge=1, le=1000)] = 10  # N of imbalance and liquidity
+    band_bps: Annotated[float, Meta(gt=0, le=10_000)] = 10.0  # half width of the depth band around mid
+
+
+class LinkPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Deadlines and limits of one WebSocket link."""
+
+    open_timeout_s: Seconds = 10.0  # DNS, TCP, TLS and upgrade together
+    close_timeout_s: Seconds = 1.0
+    send_timeout_s: Seconds = 10.0
+    ping_interval_s: Seconds = 20.0
+    pong_timeout_s: Seconds = 10.0
+    idle_timeout_s: Seconds = 30.0  # no frame of any kind
+    ack_timeout_s: Seconds = 5.0
+    snapshot_timeout_s: Seconds = 10.0
+    refused_retry_s: Seconds = 300.0  # a refused topic is asked for again this rarely
+    resync_interval_s: Seconds = 1.0  # at most one resync of a topic in this time ...
+    resyncs_per_minute: Count = 6  # ... and this many in 60 s, then reconnect
+    max_topics: Count = 200  # topics on one connection before another is opened
+    max_args_chars: Count = 21_000  # Bybit's limit on the args of one connection
+    max_message_bytes: Count = 4 * 1024 * 1024
+    receive_bytes: Count = 65_536
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Full-jitter back-off: delay k is uniform in [0, min(cap, base * 2**k)]."""
+
+    base_s: Seconds = 1.0
+    cap_s: Seconds = 60.0
+    stable_after_s: Seconds = 60.0  # healthy data for this long resets the back-off
+    refused_pause_s: Seconds = 60.0  # first pause after HTTP 403 or 429, doubling
+    refused_cap_s: Seconds = 600.0
+    attempts_per_window: Count = 100  # over all links
+    window_s: Seconds = 300.0
+
+
+class ClockPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the offset of our clock to the exchange's is learnt (GET /v5/market/time)."""
+
+    interval_s: Seconds = 30.0
+    burst: Count = 5  # samples taken at start
+    window_s: Seconds = 600.0  # the best round trip of this window is used
+    warn_offset_ms: Positive = 500.0
+
+
+class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes of the memory channels (docs/architecture.md has each one's overflow policy)."""
+
+    events: Count = 10_000
+    alerts: Count = 1_000

@@ -1,0 +1,1 @@
+"""L1: the plugin border. Imports core and pluggy only."""

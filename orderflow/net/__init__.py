@@ -1,0 +1,1 @@
+"""L2: Trio tasks around the sans-IO protocol. Imports core, bybit, trio, trio_websocket, httpx."""
