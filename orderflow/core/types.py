@@ -100,7 +100,7 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
 
 
 class Liquidation(msgspec.Struct, frozen=True, gc=False):
-    """One liquidation. `long_liquidated`: the position was long, so the forced order sold. Price is the bankruptcy price."""
+    """One liquidation. `long_liquidated`: a long position, so the forced order sold. Price is the bankruptcy price."""
 
     instrument: InstrumentId
     price: float
@@ -263,7 +263,8 @@ class MetricsTick(msgspec.Struct, frozen=True, kw_only=True):
     state: BookState
     reason: str
     depth: int
-    base_coin: str | None = None  # None: instruments-info not known
+    base_coin: str | None = None  # None, like the next three: instruments-info not known
+    quote_coin: str | None = None
     price_decimals: int | None = None
     size_decimals: int | None = None
     bid: float | None = None
@@ -326,7 +327,8 @@ Output = MetricsTick | BookStateChanged | ResyncNeeded
 class LinkChanged(msgspec.Struct, frozen=True, kw_only=True):
     """A connection's state for people and plugins: `connecting`, `up`, `down`.
 
-    `reason` is a short fixed word, `detail` is for people and already escaped; `retry_s` is the wait before the next try.
+    `reason` is a short fixed word, `detail` is for people and already escaped; `retry_s` is the wait before the next
+    try.
     """
 
     link: str

@@ -1,0 +1,323 @@
+"""An order book side by side with what makes it believable: levels, sequence, state.
+
+`Levels` holds prices and sizes and knows nothing else. `Book` is the state machine around it (states in
+`core.types.BookState`): it applies what continues the chain of `u`, and leaves `live` for everything that breaks it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sortedcontainers import SortedList
+
+from orderflow.core.latency import LatencyHistogram
+from orderflow.core.types import (
+    LIVE,
+    BookCounters,
+    BookState,
+    BookStateChanged,
+    BookUpdate,
+    InstrumentId,
+    Level,
+    Output,
+    ResyncNeeded,
+)
+
+if TYPE_CHECKING:
+    from orderflow.core.policy import BookPolicy
+
+_NOTHING: Final[tuple[Output, ...]] = ()
+
+
+class Levels:
+    """Price levels of both sides: a dict of sizes and a sorted list of prices each.
+
+    Look-ups and size changes touch the dict alone; the list only moves when a level appears or goes (performance.md).
+    """
+
+    __slots__ = ("ask_prices", "asks", "bid_prices", "bids")
+
+    def __init__(self) -> None:
+        self.bids: dict[float, float] = {}
+        self.asks: dict[float, float] = {}
+        self.bid_prices: SortedList[float] = SortedList()  # ascending: the best bid is the last
+        self.ask_prices: SortedList[float] = SortedList()  # ascending: the best ask is the first
+
+    def replace(self, bids: list[Level], asks: list[Level]) -> None:
+        """Forget everything and take these levels. Prices must be unique and sizes positive (`is_plain_snapshot`)."""
+        self.bids = dict(bids)
+        self.asks = dict(asks)
+        self.bid_prices = SortedList(self.bids)
+        self.ask_prices = SortedList(self.asks)
+
+    def apply(self, bids: list[Level], asks: list[Level]) -> int:
+        """Set absolute sizes; size 0 deletes. Returns how many deletes named a level that was not held."""
+        unknown = 0
+        if bids:
+            unknown = _apply_side(self.bids, self.bid_prices, bids)
+        if asks:
+            unknown += _apply_side(self.asks, self.ask_prices, asks)
+        return unknown
+
+    def best_bid(self) -> float | None:
+        return self.bid_prices[-1] if self.bids else None
+
+    def best_ask(self) -> float | None:
+        return self.ask_prices[0] if self.asks else None
+
+    def top_bids(self, count: int) -> list[Level]:
+        """The best `count` bids, best first; fewer when there are fewer."""
+        sizes = self.bids
+        return [(price, sizes[price]) for price in self.bid_prices[: -count - 1 : -1]]
+
+    def top_asks(self, count: int) -> list[Level]:
+        """The best `count` asks, best first; fewer when there are fewer."""
+        sizes = self.asks
+        return [(price, sizes[price]) for price in self.ask_prices[:count]]
+
+
+def _apply_side(sizes: dict[float, float], prices: SortedList[float], levels: list[Level]) -> int:
+    unknown = 0
+    for price, size in levels:
+        if size:
+            if price not in sizes:
+                prices.add(price)
+            sizes[price] = size
+        elif sizes.pop(price, None) is None:
+            unknown += 1
+        else:
+            prices.remove(price)
+    return unknown
+
+
+def is_plain_snapshot(update: BookUpdate) -> bool:
+    """Whether a snapshot can be a book: at most `depth` levels a side, no price twice, no size 0."""
+    return all(
+        len(side) <= update.depth and len({price for price, _ in side}) == len(side) and all(size for _, size in side)
+        for side in (update.bids, update.asks)
+    )
+
+
+class Counters:
+    """Mutable twin of core.types.BookCounters."""
+
+    __slots__ = BookCounters.__struct_fields__
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    updates: int
+    snapshots: int
+    gaps: int
+    missed: int
+    duplicates: int
+    early_deltas: int
+    unknown_deletes: int
+    restarts: int
+    crossed: int
+    locked: int
+    refused: int
+    resyncs: int
+    reconnects: int
+
+    def freeze(self) -> BookCounters:
+        return BookCounters(**{name: getattr(self, name) for name in self.__slots__})
+
+
+class Book:
+    """One instrument's book and how far it may be believed.
+
+    Every method takes the time it happened at and returns what must be told: state changes, and a need to resync.
+    `chained` is true while each message continued the last: only then are deltas applied. A book that is crossed is
+    `suspect` but stays chained, because the next message may right it.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_contradicted_ns",
+        "_policy",
+        "_unsure_ns",
+        "chained",
+        "counters",
+        "depth",
+        "engine_to_gateway",
+        "gateway_to_socket",
+        "instrument",
+        "last_mono_ns",
+        "levels",
+        "reason",
+        "seq",
+        "socket_to_book",
+        "state",
+        "u",
+    )
+
+    def __init__(self, instrument: InstrumentId, depth: int, policy: BookPolicy) -> None:
+        self.instrument = instrument
+        self.depth = depth
+        self.levels = Levels()
+        self.state = BookState.EMPTY
+        self.reason = "start"
+        self.chained = False
+        self.u: int | None = None
+        self.seq: int | None = None
+        self.last_mono_ns: int | None = None  # when the last message was applied (its receive stamp)
+        self.counters = Counters()
+        self.engine_to_gateway = LatencyHistogram()  # of the current interval, like the next two
+        self.gateway_to_socket = LatencyHistogram()
+        self.socket_to_book = LatencyHistogram()
+        self._policy = policy
+        self._contradicted_ns: int | None = None  # crossed or locked since
+        self._unsure_ns: int | None = None  # not live since, for the time to recover
+        self._asked = False  # a resync was asked for and has not gone out yet
+
+    # --- messages
+
+    def apply(self, update: BookUpdate) -> tuple[Output, ...]:
+        """Apply one message, or count why not.
+
+        A message is applied whole or not at all, except that a delta which leaves more levels than the depth is
+        found out only afterwards: the book then leaves `live` and is resynced.
+        """
+        if update.snapshot:
+            return self._snapshot(update)
+        if not self.chained:
+            self.counters.early_deltas += 1
+            return _NOTHING
+        expected = self.u + 1 if self.u is not None else None
+        if update.u != expected:
+            broken = self._out_of_order(update, expected)
+            if broken is not None:
+                return broken
+        counters = self.counters
+        levels = self.levels
+        counters.unknown_deletes += levels.apply(update.bids, update.asks)
+        counters.updates += 1
+        self.u = update.u
+        self.seq = update.seq
+        self.last_mono_ns = update.mono_ns
+        if len(levels.bids) > self.depth or len(levels.asks) > self.depth:
+            return self.distrust("depth", update.mono_ns)
+        # The crossed test is exact per message; everything else waits for a tick.
+        if self.state is LIVE and levels.bids and levels.asks and levels.bid_prices[-1] < levels.ask_prices[0]:
+            if self._contradicted_ns is not None:
+                self._contradicted_ns = None
+            return _NOTHING
+        return self._judge(update.mono_ns, "delta")
+
+    def _snapshot(self, update: BookUpdate) -> tuple[Output, ...]:
+        if not is_plain_snapshot(update):
+            return self.distrust("depth" if max(len(update.bids), len(update.asks)) > update.depth else "shape",
+                                 update.mono_ns)  # fmt: skip
+        counters = self.counters
+        counters.updates += 1
+        counters.snapshots += 1
+        if update.u == 1:
+            counters.restarts += 1
+        self.levels.replace(update.bids, update.asks)
+        self.u = update.u
+        self.seq = update.seq
+        self.last_mono_ns = update.mono_ns
+        self.chained = True
+        self._asked = False
+        return self._judge(update.mono_ns, "snapshot")
+
+    def _out_of_order(self, update: BookUpdate, expected: int | None) -> tuple[Output, ...] | None:
+        """What a delta means whose `u` is not the next. None: go on and apply it."""
+        counters = self.counters
+        if update.u == 1:  # a restart must come as a snapshot (bybit-v5.md 3.1 rule 3)
+            return self.distrust("restart", update.mono_ns)
+        if expected is not None and update.u < expected:
+            counters.duplicates += 1
+            return _NOTHING
+        missed = update.u - expected if expected is not None else 0
+        counters.gaps += 1
+        counters.missed += missed
+        if not self._policy.strict_sequence:
+            return None
+        return self.distrust("gap", update.mono_ns, f"{missed} missed before u {update.u}", refused=False)
+
+    def _judge(self, mono_ns: int, reason: str) -> tuple[Output, ...]:
+        """The state that follows from the best prices, after a message was applied."""
+        bid, ask = self.levels.best_bid(), self.levels.best_ask()
+        if bid is None or ask is None or bid < ask:
+            self._contradicted_ns = None
+            return self._become(LIVE, reason, mono_ns)
+        if self._contradicted_ns is None:
+            self._contradicted_ns = mono_ns
+            if bid > ask:
+                self.counters.crossed += 1
+            else:
+                self.counters.locked += 1
+        if bid == ask:  # a legal transient: spread 0 is a valid value
+            return self._become(LIVE, reason, mono_ns)
+        return self._become(BookState.SUSPECT, "crossed", mono_ns)
+
+    # --- what happens around the messages
+
+    def distrust(self, reason: str, mono_ns: int, detail: str = "", *, refused: bool = True) -> tuple[Output, ...]:
+        """Leave `live` until a snapshot comes and ask for a resync (once until one goes out)."""
+        if refused:
+            self.counters.refused += 1
+        if self.state is BookState.EMPTY or self.state is BookState.CLOSED:
+            return _NOTHING
+        self.chained = False
+        changed = self._become(BookState.SUSPECT, reason, mono_ns, detail)
+        return (*changed, *self._ask(reason))
+
+    def syncing(self, reason: str, mono_ns: int) -> tuple[Output, ...]:
+        """A subscribe went out. A `stale` book keeps that name until something comes: nothing else is known of it."""
+        self._asked = False
+        if reason not in ("subscribe", "retry"):
+            self.counters.resyncs += 1
+        if self.state is BookState.STALE:
+            return _NOTHING
+        self.chained = False
+        return self._become(BookState.SYNCING, reason, mono_ns)
+
+    def link_down(self, reason: str, mono_ns: int) -> tuple[Output, ...]:
+        self.chained = False
+        self._asked = False
+        self._contradicted_ns = None
+        return self._become(BookState.EMPTY, reason, mono_ns)
+
+    def close(self, reason: str, mono_ns: int, detail: str = "") -> tuple[Output, ...]:
+        self.chained = False
+        self._asked = False
+        return self._become(BookState.CLOSED, reason, mono_ns, detail)
+
+    def check(self, mono_ns: int) -> tuple[Output, ...]:
+        """Time passed: resync what stayed crossed or locked, probe what fell silent."""
+        if not self.chained or self.last_mono_ns is None:
+            return _NOTHING
+        if self._contradicted_ns is not None and mono_ns - self._contradicted_ns > self._policy.crossed_hold_s * 1e9:
+            bid, ask = self.levels.best_bid(), self.levels.best_ask()
+            self._contradicted_ns = None
+            return self.distrust("locked" if bid == ask else "crossed", mono_ns, refused=False)
+        if self.state is not BookState.STALE and mono_ns - self.last_mono_ns > self._policy.stale_after_s * 1e9:
+            return (*self._become(BookState.STALE, "silent", mono_ns), *self._ask("silent"))
+        return _NOTHING
+
+    def _ask(self, reason: str) -> tuple[Output, ...]:
+        if self._asked:
+            return _NOTHING
+        self._asked = True
+        return (ResyncNeeded(instrument=self.instrument, reason=reason),)
+
+    def _become(self, state: BookState, reason: str, mono_ns: int, detail: str = "") -> tuple[Output, ...]:
+        old = self.state
+        if state is old:
+            return _NOTHING
+        if state is LIVE and self._unsure_ns is not None:
+            detail = f"after {(mono_ns - self._unsure_ns) / 1e9:.3f} s"
+            self._unsure_ns = None
+        elif old is LIVE:
+            self._unsure_ns = mono_ns
+        self.state = state
+        self.reason = "" if state is LIVE else reason
+        return (
+            BookStateChanged(
+                instrument=self.instrument, old=old, new=state, reason=reason, mono_ns=mono_ns, detail=detail
+            ),
+        )

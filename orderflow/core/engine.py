@@ -1,0 +1,232 @@
+"""The one reducer: events in, outputs out. Live, replay and backtest feed the same engine.
+
+It holds every book and never reads a clock: time is in the events. The one exception is `clock`, used only to measure
+our own processing; leave it out in replay and those two latencies are simply absent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from orderflow.core import metrics
+from orderflow.core.book import Book
+from orderflow.core.latency import LatencyHistogram
+from orderflow.core.policy import BookPolicy, MetricsPolicy
+from orderflow.core.types import (
+    LIVE,
+    BookDump,
+    BookState,
+    BookUpdate,
+    BookView,
+    Category,
+    ClockOffset,
+    Distrust,
+    Event,
+    HopLatency,
+    Instrument,
+    InstrumentId,
+    LinkDown,
+    LinkUp,
+    MetricsTick,
+    Output,
+    Percentiles,
+    Syncing,
+    TickDue,
+    TimerDue,
+    TopicRefused,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_NOTHING: Final[tuple[Output, ...]] = ()
+_HOPS: Final = ("engine_to_gateway", "gateway_to_socket", "socket_to_book", "book_to_metrics")
+
+
+class Engine:
+    """Every book of one run.
+
+    Args:
+        instruments: (instrument, depth) of each book.
+        clock: monotonic ns, only to time our own work; None leaves `socket_to_book` and `book_to_metrics` empty.
+    """
+
+    def __init__(
+        self,
+        instruments: Iterable[tuple[InstrumentId, int]],
+        book_policy: BookPolicy | None = None,
+        metrics_policy: MetricsPolicy | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        policy = book_policy or BookPolicy()
+        self.books: dict[InstrumentId, Book] = {key: Book(key, depth, policy) for key, depth in instruments}
+        self.facts: dict[InstrumentId, Instrument] = {}
+        self.clock_offset: ClockOffset | None = None
+        self._metrics = metrics_policy or MetricsPolicy()
+        self._clock = clock
+        self._offset_us = 0
+        self._connected: set[InstrumentId] = set()
+        self._totals = {hop: LatencyHistogram() for hop in _HOPS}
+        self._handlers: dict[type, Callable[..., tuple[Output, ...]]] = {
+            BookUpdate: self.apply_book,
+            Syncing: lambda e: self.books[e.instrument].syncing(e.reason, e.mono_ns),
+            Distrust: lambda e: self.books[e.instrument].distrust(e.reason, e.mono_ns),
+            TopicRefused: lambda e: self.books[e.instrument].close("refused", e.mono_ns, e.text),
+            LinkUp: self._link_up,
+            LinkDown: lambda e: self._each(e.instruments, lambda book: book.link_down(e.reason, e.mono_ns)),
+            Instrument: self._learn_facts,
+            ClockOffset: self._learn_offset,
+            TimerDue: lambda e: self._each(self.books, lambda book: book.check(e.mono_ns)),
+            TickDue: self._ticks,
+        }
+
+    def apply(self, event: Event) -> tuple[Output, ...]:
+        """Take one event; returns what must be told or done, in order. Events the monitor does not use give nothing.
+
+        Raises: KeyError for an instrument the engine was not made for.
+        """
+        handler = self._handlers.get(type(event))
+        return handler(event) if handler is not None else _NOTHING
+
+    def apply_book(self, update: BookUpdate) -> tuple[Output, ...]:
+        """`apply` for the one event that comes thousands of times a second."""
+        book = self.books[update.instrument]
+        outputs = book.apply(update)
+        # Stamps are taken at arrival, so a stall of ours shows up in the figures.
+        book.gateway_to_socket.record(update.recv_ns // 1000 - update.exchange_ms * 1000 - self._offset_us)
+        if update.engine_ms is not None:
+            book.engine_to_gateway.record((update.exchange_ms - update.engine_ms) * 1000)
+        if self._clock is not None:
+            book.socket_to_book.record((self._clock() - update.mono_ns) // 1000)
+        return outputs
+
+    def _each(self, keys: Iterable[InstrumentId], act: Callable[[Book], tuple[Output, ...]]) -> tuple[Output, ...]:
+        return tuple(output for key in keys for output in act(self.books[key]))
+
+    def _link_up(self, event: LinkUp) -> tuple[Output, ...]:
+        for key in event.instruments:
+            if key in self._connected:
+                self.books[key].counters.reconnects += 1
+            self._connected.add(key)
+        return _NOTHING
+
+    def _learn_facts(self, event: Instrument) -> tuple[Output, ...]:
+        self.facts[event.id] = event
+        return _NOTHING
+
+    def _learn_offset(self, event: ClockOffset) -> tuple[Output, ...]:
+        self.clock_offset = event
+        self._offset_us = round(event.offset_ms * 1000)
+        return _NOTHING
+
+    # --- ticks
+
+    def _ticks(self, event: TickDue) -> tuple[Output, ...]:
+        ticks: list[Output] = []
+        for book in self.books.values():
+            ticks.append(self._tick(book, event.recv_ns, event.mono_ns))
+            for hop in _HOPS[:3]:
+                interval: LatencyHistogram = getattr(book, hop)
+                self._totals[hop].merge(interval)
+                interval.clear()
+            if self._clock is not None:
+                self._totals["book_to_metrics"].record((self._clock() - event.mono_ns) // 1000)
+        return tuple(ticks)
+
+    def _tick(self, book: Book, recv_ns: int, mono_ns: int) -> MetricsTick:
+        key = book.instrument
+        live = book.state is LIVE
+        policy = self._metrics
+        inverse = key.category is Category.INVERSE
+        seen = metrics.measure(book.levels, policy.levels, policy.band_bps, inverse) if live else metrics.BookMetrics()
+        feed = book.gateway_to_socket.percentiles()
+        facts = self.facts.get(key)
+        return MetricsTick(
+            ts=recv_ns // 1_000_000,
+            category=key.category,
+            symbol=key.symbol,
+            state=book.state,
+            reason=seen.reason if live else book.reason,
+            depth=book.depth,
+            base_coin=facts.base_coin if facts else None,
+            quote_coin=facts.quote_coin if facts else None,
+            price_decimals=facts.price_decimals if facts else None,
+            size_decimals=facts.size_decimals if facts else None,
+            bid=seen.bid,
+            ask=seen.ask,
+            bid_size=seen.bid_size,
+            ask_size=seen.ask_size,
+            mid=seen.mid,
+            weighted_mid=seen.weighted_mid,
+            spread=seen.spread,
+            spread_pct=seen.spread_pct,
+            spread_bps=seen.spread_bps,
+            imbalance=seen.imbalance,
+            queue_imbalance=seen.queue_imbalance,
+            liquidity=seen.liquidity,
+            liquidity_bid=seen.liquidity_bid,
+            liquidity_ask=seen.liquidity_ask,
+            band_bps=policy.band_bps,
+            band_bid=seen.band_bid,
+            band_ask=seen.band_ask,
+            truncated=seen.truncated,
+            latency_ms=feed.p50,
+            latency_error_ms=self.clock_offset.error_ms if self.clock_offset else None,
+            latency_negative=book.gateway_to_socket.negative,
+            book_age_ms=round((mono_ns - book.last_mono_ns) / 1e6, 3) if book.last_mono_ns is not None else None,
+            u=book.u,
+            seq=book.seq,
+            counters=book.counters.freeze(),
+            hops=HopLatency(
+                engine_to_gateway=book.engine_to_gateway.percentiles(),
+                gateway_to_socket=feed,
+                socket_to_book=book.socket_to_book.percentiles(),
+                book_to_metrics=Percentiles(),
+            ),
+        )
+
+    # --- looking without touching
+
+    def view(self, key: InstrumentId, levels: int, recv_ns: int, mono_ns: int) -> BookView:
+        """A picture of one book for a live view; changes nothing and starts no new interval."""
+        book = self.books[key]
+        live = book.state is LIVE
+        return BookView(
+            tick=self._tick(book, recv_ns, mono_ns),
+            bids=tuple(book.levels.top_bids(levels)) if live else (),
+            asks=tuple(book.levels.top_asks(levels)) if live else (),
+        )
+
+    def total_latency(self) -> HopLatency:
+        """Every hop since start, over all books, the interval that is running included."""
+        merged: dict[str, Percentiles] = {}
+        for hop in _HOPS:
+            total = LatencyHistogram()
+            total.merge(self._totals[hop])
+            if hop != "book_to_metrics":
+                for book in self.books.values():
+                    total.merge(getattr(book, hop))
+            merged[hop] = total.percentiles()
+        return HopLatency(**merged)
+
+    def dump(self, to_text: Callable[[float], str]) -> list[BookDump]:
+        """Every book whole, best level first; `to_text` writes a number as exact decimal text."""
+        return [
+            BookDump(
+                category=key.category,
+                symbol=key.symbol,
+                state=book.state,
+                u=book.u,
+                seq=book.seq,
+                bids=[(to_text(price), to_text(size)) for price, size in book.levels.top_bids(len(book.levels.bids))],
+                asks=[(to_text(price), to_text(size)) for price, size in book.levels.top_asks(len(book.levels.asks))],
+            )
+            for key, book in self.books.items()
+        ]
+
+    def close(self, mono_ns: int) -> tuple[Output, ...]:
+        """The program stops: no book may be believed from here on."""
+        return self._each(self.books, lambda book: book.close("stopped", mono_ns))
+
+    def states(self) -> dict[InstrumentId, BookState]:
+        return {key: book.state for key, book in self.books.items()}

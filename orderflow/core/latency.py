@@ -1,0 +1,119 @@
+"""Latency distributions: signed, mergeable, with a bounded relative error (the idea of HdrHistogram and DDSketch)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orderflow.core.types import Percentiles
+
+_SUB_BITS: Final = 6  # 64 sub-buckets per power of two: at most 1/128 of relative error at a bucket's middle
+_FOLD_AT: Final = 1024
+_QUANTILES: Final = (0.5, 0.99, 0.999)
+
+
+def _bucket(value: int) -> int:
+    """Bucket number of a value >= 0."""
+    shift = value.bit_length() - _SUB_BITS - 1
+    return value if shift <= 0 else (shift << _SUB_BITS) + (value >> shift)
+
+
+def _middle(bucket: int) -> float:
+    """The value a bucket stands for: its middle."""
+    if bucket < 2 << _SUB_BITS:
+        return float(bucket)
+    shift = (bucket >> _SUB_BITS) - 1
+    return float((bucket - (shift << _SUB_BITS)) << shift) + ((1 << shift) - 1) / 2
+
+
+class LatencyHistogram:
+    """Counts of signed whole microseconds.
+
+    `record` is on the per-message path and only appends; buckets are filled in bulk when somebody asks or 1,024 values
+    wait. Percentiles are merged by merging histograms, never by averaging.
+    """
+
+    __slots__ = ("_counts", "_max", "_negative", "_pending", "_total")
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self._pending: list[int] = []
+        self._total = 0
+        self._negative = 0
+        self._max: int | None = None
+
+    def record(self, microseconds: int) -> None:
+        """Add one value; negative ones are kept as they are (they say that a clock offset is wrong)."""
+        self._pending.append(microseconds)
+        if len(self._pending) >= _FOLD_AT:
+            self._fold()
+
+    def _fold(self) -> None:
+        pending = self._pending
+        if not pending:
+            return
+        counts = self._counts
+        for value in pending:
+            key = _bucket(value) if value >= 0 else -1 - _bucket(-value)
+            counts[key] = counts.get(key, 0) + 1
+        self._total += len(pending)
+        self._negative += sum(value < 0 for value in pending)
+        top = max(pending)
+        if self._max is None or top > self._max:
+            self._max = top
+        pending.clear()
+
+    @property
+    def count(self) -> int:
+        return self._total + len(self._pending)
+
+    @property
+    def negative(self) -> int:
+        """How many values were below zero."""
+        self._fold()
+        return self._negative
+
+    def merge(self, other: LatencyHistogram) -> None:
+        """Add everything `other` counted; `other` stays as it is."""
+        self._fold()
+        other._fold()
+        for key, count in other._counts.items():
+            self._counts[key] = self._counts.get(key, 0) + count
+        self._total += other._total
+        self._negative += other._negative
+        if other._max is not None and (self._max is None or other._max > self._max):
+            self._max = other._max
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._counts.clear()
+        self._pending.clear()
+        self._total = self._negative = 0
+        self._max = None
+
+    def quantiles(self, *shares: float) -> list[float]:
+        """Values in microseconds at ascending `shares` in (0, 1]: the smallest value that many samples do not exceed.
+
+        Raises: ValueError when nothing was recorded.
+        """
+        self._fold()
+        if self._max is None:
+            raise ValueError("no samples")
+        result: list[float] = []
+        wanted = iter(shares)
+        share = next(wanted, None)
+        seen = 0
+        for key in sorted(self._counts):
+            seen += self._counts[key]
+            value = _middle(key) if key >= 0 else -_middle(-1 - key)
+            while share is not None and seen >= share * self._total - 1e-9:
+                result.append(min(value, float(self._max)))
+                share = next(wanted, None)
+        return result
+
+    def percentiles(self) -> Percentiles:
+        """p50, p99, p99.9 and max in milliseconds."""
+        self._fold()
+        if self._max is None:
+            return Percentiles()
+        p50, p99, p999 = (round(value / 1000, 4) for value in self.quantiles(*_QUANTILES))
+        return Percentiles(count=self._total, p50=p50, p99=p99, p999=p999, max=self._max / 1000)
