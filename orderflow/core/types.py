@@ -387,6 +387,113 @@ class BookDump(msgspec.Struct, frozen=True, kw_only=True):
     asks: list[tuple[str, str]]
 
 
+# --- the account: what the private connection says ----------------------------------------------------------------
+# Decimals stay the exchange's exact text ("" when it sent none); enumerations stay its words; times are its ms.
+
+
+class OrderRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One state change of one order. Derive fills from executions: a rejected order may carry a filled quantity."""
+
+    category: str
+    symbol: str
+    order_id: str
+    order_link_id: str
+    side: str
+    order_type: str
+    time_in_force: str
+    status: str
+    price: str
+    qty: str
+    avg_price: str
+    leaves_qty: str
+    filled_qty: str
+    filled_value: str
+    reduce_only: bool
+    cancel_type: str
+    reject_reason: str
+    created_ms: int | None
+    updated_ms: int | None
+
+
+class ExecutionRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One fill, or a funding, ADL, ... entry (`exec_type`). Several rows can share one `seq`."""
+
+    category: str
+    symbol: str
+    exec_id: str
+    exec_type: str
+    order_id: str
+    order_link_id: str
+    side: str
+    price: str
+    qty: str
+    value: str
+    fee: str
+    fee_currency: str
+    maker: bool
+    leaves_qty: str
+    closed_size: str
+    exec_ms: int | None
+    seq: int | None
+
+
+class PositionRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One position as it stands now; flat: `side` "" and `size` "0". `seq` -1: never traded."""
+
+    category: str
+    symbol: str
+    position_idx: int  # 0 one-way, 1 hedge long, 2 hedge short
+    side: str
+    size: str
+    entry_price: str
+    mark_price: str
+    value: str
+    leverage: str
+    liquidation_price: str
+    unrealised_pnl: str
+    realised_pnl: str  # of the current position
+    status: str
+    updated_ms: int | None
+    seq: int | None
+
+
+class CoinBalance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One coin of a wallet."""
+
+    coin: str
+    equity: str
+    wallet_balance: str
+    usd_value: str
+    locked: str
+    borrowed: str
+    unrealised_pnl: str
+
+
+class WalletRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One account's totals (in USD) and its coins. Unrealised PnL alone triggers no message."""
+
+    account_type: str
+    total_equity: str
+    total_wallet_balance: str
+    total_margin_balance: str
+    total_available_balance: str
+    total_unrealised_pnl: str
+    initial_margin_rate: str
+    maintenance_margin_rate: str
+    coins: tuple[CoinBalance, ...]
+
+
+PrivateRow = OrderRow | ExecutionRow | PositionRow | WalletRow
+
+
+class PrivateMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of the private connection. `topic` is `order`, `execution`, `position` or `wallet`: all rows are of its kind."""
+
+    topic: str
+    creation_ms: int
+    rows: tuple[PrivateRow, ...]
+
+
 # --- views --------------------------------------------------------------------------------------------------------
 
 
