@@ -487,7 +487,10 @@ PrivateRow = OrderRow | ExecutionRow | PositionRow | WalletRow
 
 
 class PrivateMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of the private connection. `topic` is `order`, `execution`, `position` or `wallet`: all rows are of its kind."""
+    """One message of the private connection.
+
+    `topic` is `order`, `execution`, `position` or `wallet`, and every row is of that kind.
+    """
 
     topic: str
     creation_ms: int
