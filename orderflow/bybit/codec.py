@@ -1,0 +1,233 @@
+"""Text from the exchange -> core events. Whatever is wrong with a message, only WireError comes out.
+
+Book messages are nearly all there is, so they have a fast path: one typed decode, straight into floats. What that lax
+decode would let through although it is no price ("nan", "1e5", "-1", a blank) is caught before it by the message's
+*skeleton*: the bytes left when digits and punctuation are taken away. A skeleton is the same for every message of a
+topic, so each is vetted once, number by number, and then recognised by one set look-up.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from orderflow.bybit.wire import (
+    WireBook,
+    WireLiquidations,
+    WireReply,
+    WireTicker,
+    WireTrades,
+)
+from orderflow.core.errors import WireError
+from orderflow.core.types import BookUpdate, InstrumentId, Liquidation, TickerUpdate, Trade
+
+if TYPE_CHECKING:
+    from orderflow.bybit.topics import TopicTable
+
+Decoded = BookUpdate | list[Trade] | list[Liquidation] | TickerUpdate | WireReply | None
+"""None: a topic we do not use."""
+
+_T = TypeVar("_T")
+
+_BOOK_HEAD: Final = b'{"topic":"orderbook.'
+_NUMERIC: Final = b'0123456789.,"[]'
+_DIGITS_ALIKE: Final = bytes(48 if chr(code) in "0123456789." else code for code in range(256))
+_LONG_RUN: Final = b"0" * 19  # ts has 13 digits, seq up to 15: a longer run is looked at closely
+_MAX_SKELETONS: Final = 8192
+_MAX_NUMBER_CHARS: Final = 24
+_PLAIN_NUMBER: Final = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z", re.ASCII)
+_SIGNED_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?\Z", re.ASCII)
+_TOPIC: Final = re.compile(rb'"topic"\s*:\s*"([A-Za-z0-9._-]{1,64})"')
+
+
+class _TextBookData(msgspec.Struct):
+    s: str
+    b: list[tuple[str, str]]
+    a: list[tuple[str, str]]
+    u: int
+    seq: int = 0
+
+
+class _TextBook(msgspec.Struct):
+    """A book message with its numbers as text: for vetting."""
+
+    topic: str
+    type: str
+    ts: int
+    data: _TextBookData
+    cts: int | None = None
+
+
+_book = msgspec.json.Decoder(WireBook, strict=False)
+_text_book = msgspec.json.Decoder(_TextBook, strict=False)
+_trades = msgspec.json.Decoder(WireTrades, strict=False)
+_liquidations = msgspec.json.Decoder(WireLiquidations, strict=False)
+_ticker = msgspec.json.Decoder(WireTicker, strict=False)
+_reply = msgspec.json.Decoder(WireReply, strict=False)
+
+
+def is_plain_number(text: str) -> bool:
+    """ASCII digits with at most one dot, of bounded length: what a price or a size looks like."""
+    return len(text) <= _MAX_NUMBER_CHARS and _PLAIN_NUMBER.match(text) is not None
+
+
+def _decode(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T:
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as exc:
+        raise WireError("shape", str(exc), _topic_of(raw)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise WireError("json", f"{exc}; begins {raw[:80]!r}", _topic_of(raw)) from None
+    except RecursionError:
+        raise WireError("json", "nested too deeply", _topic_of(raw)) from None
+
+
+def _topic_of(raw: bytes) -> str:
+    """The topic of a message that could not be decoded, as far as it can be made out."""
+    found = _TOPIC.search(raw[:400]) or _TOPIC.search(raw[-400:])
+    return found[1].decode("ascii") if found else ""
+
+
+class FeedCodec:
+    """Decoder of one category's messages. Holds the skeletons it has vetted, nothing else."""
+
+    def __init__(self, topics: TopicTable) -> None:
+        self._topics = topics
+        self._skeletons: set[bytes] = set()
+
+    def decode(self, raw: bytes, recv_ns: int, mono_ns: int) -> Decoded:
+        """One whole message.
+
+        Returns: events of a topic we know; WireReply for acks, pongs and refusals; None for topics we do not use.
+        Raises: WireError, with the topic when it can be made out. Nothing else.
+        """
+        if raw.startswith(_BOOK_HEAD):
+            return self._book(raw, recv_ns, mono_ns)
+        reply = _decode(_reply, raw)
+        if not reply.topic:
+            return reply
+        kind = reply.topic.partition(".")[0]
+        if kind == "orderbook":  # same message, other key order or white space
+            return self._book(raw, recv_ns, mono_ns)
+        if kind == "publicTrade":
+            return self._trade(raw, recv_ns, mono_ns)
+        if kind == "tickers":
+            return self._ticker(raw, recv_ns, mono_ns)
+        if kind == "allLiquidation":
+            return self._liquidation(raw, recv_ns, mono_ns)
+        return None
+
+    def _book(self, raw: bytes, recv_ns: int, mono_ns: int) -> BookUpdate | None:
+        skeleton = raw.translate(None, _NUMERIC)
+        if skeleton not in self._skeletons or _LONG_RUN in raw.translate(_DIGITS_ALIKE):
+            self._vet(raw, skeleton)
+        message = _decode(_book, raw)
+        topic = message.topic
+        known = self._topics.get(topic)
+        if known is None:
+            return None
+        instrument, depth = known
+        data = message.data
+        if data.s != instrument.symbol:
+            raise WireError("symbol", f"data.s is {data.s!r}", topic)
+        if b'["0' in raw and not _positive_prices(message):
+            raise WireError("number", "a price is 0", topic)
+        if message.type == "delta":
+            snapshot = False
+        elif message.type == "snapshot":
+            snapshot = True
+        else:
+            raise WireError("shape", f"type is {message.type!r}", topic)
+        return BookUpdate(
+            instrument, depth, snapshot, data.b, data.a, data.u, data.seq, message.ts, message.cts, recv_ns, mono_ns
+        )
+
+    def _vet(self, raw: bytes, skeleton: bytes) -> None:
+        """Check every number of a message as text; remember its skeleton."""
+        message = _decode(_text_book, raw)
+        data = message.data
+        for price, size in (*data.b, *data.a):
+            if not (is_plain_number(price) and is_plain_number(size)):
+                bad = size if is_plain_number(price) else price
+                raise WireError("number", f"not a plain decimal number: {bad[:40]!r}", message.topic)
+        if data.u < 0 or data.seq < 0 or message.ts < 0 or (message.cts or 0) < 0:
+            raise WireError("number", "a negative id or time", message.topic)
+        if len(self._skeletons) < _MAX_SKELETONS and len(skeleton) <= 300:
+            self._skeletons.add(skeleton)
+
+    def _instrument(self, topic: str, symbols: set[str]) -> InstrumentId | None:
+        known = self._topics.get(topic)
+        if known is None:
+            return None
+        foreign = symbols - {known[0].symbol}
+        if foreign:
+            raise WireError("symbol", f"carries {min(foreign)!r}", topic)
+        return known[0]
+
+    def _trade(self, raw: bytes, recv_ns: int, mono_ns: int) -> list[Trade] | None:
+        message = _decode(_trades, raw)
+        instrument = self._instrument(message.topic, {row.s for row in message.data})
+        if instrument is None:
+            return None
+        for row in message.data:
+            _check_row(row.S, row.p, row.v, message.topic)
+        return [
+            Trade(instrument, row.p, row.v, row.S == "Buy", row.T, row.i, row.BT, row.RPI, row.seq, recv_ns, mono_ns)
+            for row in message.data
+        ]
+
+    def _liquidation(self, raw: bytes, recv_ns: int, mono_ns: int) -> list[Liquidation] | None:
+        message = _decode(_liquidations, raw)
+        instrument = self._instrument(message.topic, {row.s for row in message.data})
+        if instrument is None:
+            return None
+        for row in message.data:
+            _check_row(row.S, row.p, row.v, message.topic)
+        return [Liquidation(instrument, row.p, row.v, row.S == "Buy", row.T, recv_ns, mono_ns) for row in message.data]
+
+    def _ticker(self, raw: bytes, recv_ns: int, mono_ns: int) -> TickerUpdate | None:
+        message = _decode(_ticker, raw)
+        data = message.data
+        instrument = self._instrument(message.topic, {data.symbol})
+        if instrument is None:
+            return None
+        if message.type not in ("snapshot", "delta"):
+            raise WireError("shape", f"type is {message.type!r}", message.topic)
+
+        def number(text: str | None) -> float | None:
+            if not text:  # absent, or "" in place of a number
+                return None
+            if len(text) > _MAX_NUMBER_CHARS or _SIGNED_NUMBER.match(text) is None:
+                raise WireError("number", f"not a plain decimal number: {text[:40]!r}", message.topic)
+            return float(text)
+
+        return TickerUpdate(
+            instrument=instrument,
+            snapshot=message.type == "snapshot",
+            exchange_ms=message.ts,
+            cross_seq=message.cs,
+            last=number(data.lastPrice),
+            bid=number(data.bid1Price),
+            bid_size=number(data.bid1Size),
+            ask=number(data.ask1Price),
+            ask_size=number(data.ask1Size),
+            mark=number(data.markPrice),
+            index=number(data.indexPrice or data.usdIndexPrice),
+            open_interest=number(data.openInterest),
+            funding_rate=number(data.fundingRate),
+            recv_ns=recv_ns,
+            mono_ns=mono_ns,
+        )
+
+
+def _positive_prices(message: WireBook) -> bool:
+    return all(price > 0 for side in (message.data.b, message.data.a) for price, _ in side)
+
+
+def _check_row(side: str, price: float, size: float, topic: str) -> None:
+    if side not in ("Buy", "Sell"):
+        raise WireError("shape", f"side is {side!r}", topic)
+    if not (0 < price < 1e15 and 0 < size < 1e18):  # also refuses NaN
+        raise WireError("number", f"price {price} size {size}", topic)

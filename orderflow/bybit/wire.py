@@ -1,0 +1,95 @@
+"""Bybit's JSON, field by field. Nothing above L1 sees these. Unknown keys are ignored, absent ones have defaults.
+
+Numbers arrive as strings; the lax decoder turns them into floats straight away (performance.md section 2). What it
+accepts beyond plain decimals is refused by the codec before decoding.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class WireBookData(msgspec.Struct, gc=False):
+    s: str
+    b: list[tuple[float, float]]
+    a: list[tuple[float, float]]
+    u: int
+    seq: int = 0
+
+
+class WireBook(msgspec.Struct, gc=False):
+    topic: str
+    type: str
+    ts: int
+    data: WireBookData
+    cts: int | None = None
+
+
+class WireTrade(msgspec.Struct, gc=False):
+    T: int
+    s: str
+    S: str
+    v: float
+    p: float
+    i: str
+    BT: bool = False
+    RPI: bool = False
+    seq: int = 0
+
+
+class WireTrades(msgspec.Struct, gc=False):
+    topic: str
+    ts: int
+    data: list[WireTrade]
+
+
+class WireLiquidation(msgspec.Struct, gc=False):
+    T: int
+    s: str
+    S: str
+    v: float
+    p: float
+
+
+class WireLiquidations(msgspec.Struct, gc=False):
+    topic: str
+    ts: int
+    data: list[WireLiquidation]
+
+
+class WireTickerData(msgspec.Struct, gc=False):
+    """A delta carries only what changed, and "" stands for no value: hence optional text, converted later."""
+
+    symbol: str
+    lastPrice: str | None = None
+    bid1Price: str | None = None
+    bid1Size: str | None = None
+    ask1Price: str | None = None
+    ask1Size: str | None = None
+    markPrice: str | None = None
+    indexPrice: str | None = None
+    usdIndexPrice: str | None = None
+    openInterest: str | None = None
+    fundingRate: str | None = None
+
+
+class WireTicker(msgspec.Struct, gc=False):
+    topic: str
+    type: str
+    ts: int
+    data: WireTickerData
+    cs: int | None = None
+
+
+class WireReply(msgspec.Struct, gc=False):
+    """Acks, pongs and refusals in every dialect (bybit-v5.md 2.2 to 2.4), and the envelope of any topic."""
+
+    op: str = ""
+    success: bool | None = None
+    ret_msg: str = ""
+    retCode: int | None = None
+    retMsg: str = ""
+    req_id: str | int = ""
+    reqId: str | int = ""
+    conn_id: str = ""
+    topic: str = ""
