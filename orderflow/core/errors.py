@@ -87,9 +87,16 @@ class UpgradeRefused(ConnectFailed):
 
 
 class ConnectionLost(TransientFeedError):
-    """An open connection ended: end of stream, reset, close frame."""
+    """An open connection ended: end of stream, reset, a send that did not get through, or a close frame.
+
+    Args: code: of the peer's close frame (1005: it carried none); None when there was no close frame.
+    """
 
     reason = "closed"
+
+    def __init__(self, detail: str = "", *, reason: str | None = None, code: int | None = None) -> None:
+        self.code = code
+        super().__init__(detail, reason=reason)
 
 
 class ProtocolViolation(TransientFeedError):
