@@ -1,0 +1,305 @@
+"""The frame cutter against hand-made frames and against wsproto as the oracle.
+
+Differences to wsproto, all on purpose (see frames.py): binary messages are refused (1003), messages, fragments and
+empty fragments are limited (1009, 1008), a reserved or mask bit is refused before the rest of the header has come, and
+UTF-8 is judged by whole frames.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, Ping, Pong, TextMessage
+from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
+
+from orderflow.core.errors import MisuseError, ProtocolViolation
+from orderflow.net.frames import CloseFrame, FrameCutter
+
+LIMIT = 1000
+TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
+
+
+def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bool = False) -> bytes:
+    """One server frame with the shortest length encoding."""
+    first = (0x80 if fin else 0) | rsv << 4 | opcode
+    bit = 0x80 if mask else 0
+    if len(payload) <= 125:
+        head = bytes((first, bit | len(payload)))
+    elif len(payload) <= 0xFFFF:
+        head = struct.pack("!BBH", first, bit | 126, len(payload))
+    else:
+        head = struct.pack("!BBQ", first, bit | 127, len(payload))
+    return head + (b"\0\0\0\0" if mask else b"") + payload
+
+
+class Outcome(NamedTuple):
+    messages: list[bytes]
+    control: bytes
+    refused: int | None  # close code
+    closed: bool
+
+
+def cut(stream: bytes, cuts: list[int] | None = None, **limits: int) -> Outcome:
+    """Feed `stream` to a new cutter, cut at the given places."""
+    cutter = FrameCutter(**{"max_message_bytes": LIMIT, **limits})
+    messages: list[bytes] = []
+    control = b""
+    for piece in pieces(stream, cuts or []):
+        if cutter.violation is not None:
+            break
+        messages += cutter.feed(piece)
+        control += cutter.take_control()
+    code = cutter.violation.close_code if cutter.violation else None
+    return Outcome(messages, control, code, cutter.closed is not None)
+
+
+def pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(stream) + 1) for place in cuts), len(stream)]
+    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def wsproto_says(stream: bytes) -> Outcome:
+    """The same stream through wsproto's frame protocol as a client."""
+    protocol = FrameProtocol(client=True, extensions=[])
+    protocol.receive_bytes(stream)
+    messages: list[bytes] = []
+    control = b""
+    parts: list[str] = []
+    try:
+        for got in protocol.received_frames():
+            if got.opcode is Opcode.TEXT:
+                parts.append(got.payload)
+                if got.message_finished:
+                    messages.append("".join(parts).encode())
+                    parts.clear()
+            elif got.opcode is Opcode.CLOSE:
+                code, reason = got.payload
+                payload = b"" if code == 1005 else struct.pack("!H", code) + reason.encode()
+                control += frame(CLOSE, payload)
+                return Outcome(messages, control, None, True)
+            elif got.opcode in (Opcode.PING, Opcode.PONG):
+                control += frame(got.opcode, bytes(got.payload))
+    except ParseFailed as error:
+        return Outcome(messages, control, int(error.code), False)
+    return Outcome(messages, control, None, False)
+
+
+# --- streams ------------------------------------------------------------------------------------------------------
+
+texts = st.one_of(
+    st.text(max_size=40).map(str.encode),
+    st.sampled_from((125, 126, 127, 300)).map(lambda size: b"x" * size),
+    st.just("Σ€𝄞".encode() * 20),
+)
+control_frames = st.builds(frame, st.sampled_from((PING, PONG)), st.binary(max_size=125))
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    """One text message, whole or in fragments cut anywhere (within characters too), with control frames between."""
+    text = draw(texts)
+    cuts = draw(st.lists(st.integers(0, 400), max_size=4))
+    parts = pieces(text, cuts)
+    stream = b""
+    for number, part in enumerate(parts):
+        stream += frame(CONTINUATION if number else TEXT, part, fin=number == len(parts) - 1)
+        if number < len(parts) - 1:
+            stream += draw(st.one_of(st.just(b""), control_frames))
+    return stream
+
+
+closes = st.one_of(
+    st.just(frame(CLOSE)),
+    st.builds(
+        lambda code, reason: frame(CLOSE, struct.pack("!H", code) + reason.encode()[:120]),
+        st.sampled_from((1000, 1001, 1008, 1011, 1013, 3000, 3999, 4000, 4999)),
+        st.text("abc ", max_size=120),
+    ),
+)
+valid_streams = st.builds(
+    lambda items, close: b"".join(items) + close,
+    st.lists(st.one_of(messages(), control_frames), max_size=8),
+    st.one_of(st.just(b""), closes),
+)
+odd_frames = st.builds(
+    lambda first, length, tail: bytes((first,)) + length + tail,
+    st.integers(0, 255),
+    st.one_of(
+        st.integers(0, 255).map(lambda n: bytes((n,))),
+        st.integers(0, 0xFFFF).map(lambda n: struct.pack("!BH", 126, n)),
+        st.sampled_from((0, 125, 0xFFFF, 0x10000, 2**63, 2**64 - 1)).map(lambda n: struct.pack("!BQ", 127, n)),
+    ),
+    st.binary(max_size=130),
+)
+odd_closes = st.binary(max_size=12).map(lambda payload: frame(CLOSE, payload))
+any_streams = st.lists(
+    st.one_of(messages(), control_frames, odd_frames, odd_closes, closes, st.binary(max_size=30)), max_size=6
+).map(b"".join)
+cut_places = st.lists(st.integers(0, 5000), max_size=12)
+
+
+@given(valid_streams, cut_places)
+def test_valid_streams_give_what_wsproto_gives(stream: bytes, cuts: list[int]) -> None:
+    assert cut(stream, cuts) == wsproto_says(stream)
+
+
+@settings(max_examples=20)
+@given(valid_streams)
+def test_cut_at_every_byte(stream: bytes) -> None:
+    assert cut(stream, list(range(len(stream)))) == cut(stream)
+
+
+@given(any_streams, cut_places)
+def test_whatever_wsproto_refuses_is_refused(stream: bytes, cuts: list[int]) -> None:
+    ours, theirs = cut(stream, cuts), wsproto_says(stream)
+    if theirs.refused is None and ours.refused is None:
+        assert ours == theirs
+        return
+    # A refusal of ours may come sooner; up to there both have seen the same.
+    assert ours.messages == theirs.messages[: len(ours.messages)]
+    assert theirs.control.startswith(ours.control)
+    if ours.refused in (1003, 1008, 1009):
+        return  # limits that wsproto does not have
+    if ours.refused is None:
+        assert only_a_broken_tail(stream, theirs)
+    elif theirs.refused is not None:
+        assert ours.refused == theirs.refused
+    else:
+        assert cut_short_header(stream, ours)
+
+
+def only_a_broken_tail(stream: bytes, theirs: Outcome) -> bool:
+    """wsproto judged the text of an incomplete last frame; completing the frame makes us refuse as well."""
+    return theirs.refused == 1007 and cut(stream + b"x" * 0x10000, max_message_bytes=2**62).refused == 1007
+
+
+def cut_short_header(stream: bytes, ours: Outcome) -> bool:
+    """We refused a header of which wsproto still waits for the length; with the length it refuses too."""
+    return wsproto_says(stream + b"\xff" * 10).refused == ours.refused == 1002
+
+
+@given(any_streams, cut_places)
+def test_cuts_do_not_change_the_outcome(stream: bytes, cuts: list[int]) -> None:
+    assert cut(stream, cuts) == cut(stream)
+
+
+def test_a_real_wsproto_server_is_understood() -> None:
+    server = Connection(ConnectionType.SERVER)
+    stream = b"".join(
+        (
+            server.send(TextMessage(data="ab", message_finished=False)),
+            server.send(Ping(payload=b"1")),
+            server.send(TextMessage(data="cdé")),
+            server.send(TextMessage(data="x" * 70_000)),
+            server.send(Pong(payload=b"2")),
+            server.send(CloseConnection(code=1001, reason="bye")),
+        )
+    )
+    cutter = FrameCutter(100_000)
+    assert cutter.feed(stream) == ["abcdé".encode(), b"x" * 70_000]
+    assert cutter.take_control() == frame(PING, b"1") + frame(PONG, b"2") + frame(CLOSE, b"\x03\xe9bye")
+    assert cutter.take_control() == b""
+    assert cutter.closed == CloseFrame(1001, "bye")
+
+
+# --- single rules -------------------------------------------------------------------------------------------------
+
+GOOD = frame(TEXT, b"good")
+
+
+@pytest.mark.parametrize(
+    "bad, code",
+    [
+        (frame(TEXT, b"x", rsv=4), 1002),
+        (frame(TEXT, b"x", rsv=2), 1002),
+        (frame(TEXT, b"x", rsv=1), 1002),
+        (frame(PING, rsv=4), 1002),
+        (frame(TEXT, b"x", mask=True), 1002),
+        (frame(PING, mask=True), 1002),
+        (frame(0x3), 1002),
+        (frame(0x7), 1002),
+        (frame(0xB), 1002),
+        (frame(0xF), 1002),
+        (frame(PING, fin=False), 1002),
+        (frame(CLOSE, fin=False), 1002),
+        (frame(PING, b"x" * 126), 1002),
+        (frame(CLOSE, b"\x03\xe8" + b"x" * 124), 1002),
+        (frame(CONTINUATION, b"x"), 1002),
+        (frame(CONTINUATION, b"x", fin=False), 1002),
+        (frame(TEXT, b"a", fin=False) + frame(TEXT, b"b"), 1002),
+        (frame(TEXT, b"a", fin=False) + frame(BINARY, b"b"), 1002),
+        (b"\x81\x7e\x00\x7d" + b"x" * 125, 1002),
+        (b"\x81\x7f" + struct.pack("!Q", 0xFFFF), 1002),
+        (b"\x81\x7f" + struct.pack("!Q", 2**63), 1002),
+        (frame(BINARY, b"x"), 1003),
+        (frame(BINARY, b"x", fin=False), 1003),
+        (frame(TEXT, b"\xff"), 1007),
+        (frame(TEXT, b"\xed\xa0\x80"), 1007),  # a surrogate
+        (frame(TEXT, b"\xc0\xaf"), 1007),  # overlong
+        (frame(TEXT, "é".encode()[:1]), 1007),
+        (frame(TEXT, b"\xc3", fin=False) + frame(CONTINUATION, b"x"), 1007),
+        (frame(TEXT, b"\xc3", fin=False) + frame(CONTINUATION), 1007),
+        (frame(CLOSE, b"\x03"), 1002),
+        (frame(CLOSE, struct.pack("!H", 999)), 1002),
+        (frame(CLOSE, struct.pack("!H", 1004)), 1002),
+        (frame(CLOSE, struct.pack("!H", 1005)), 1002),
+        (frame(CLOSE, struct.pack("!H", 1006)), 1002),
+        (frame(CLOSE, struct.pack("!H", 1015)), 1002),
+        (frame(CLOSE, struct.pack("!H", 2999)), 1002),
+        (frame(CLOSE, struct.pack("!H", 5000)), 1002),
+        (frame(CLOSE, b"\x03\xe8\xff"), 1007),
+        (frame(TEXT, b"x" * (LIMIT + 1)), 1009),
+        (b"\x81\x7e\xff\xff", 1009),
+        (b"\x81\x7f" + struct.pack("!Q", 2**62), 1009),
+        (frame(TEXT, b"x" * 600, fin=False) + frame(CONTINUATION, b"x" * 401)[:4], 1009),
+        (frame(TEXT, b"a", fin=False) + frame(CONTINUATION, b"b", fin=False) * 4, 1008),
+        (frame(TEXT, fin=False) + frame(CONTINUATION, fin=False) * 2, 1008),
+    ],
+)
+def test_a_broken_rule_ends_the_stream_after_what_came_before(bad: bytes, code: int) -> None:
+    cutter = FrameCutter(LIMIT, max_fragments=5, max_empty_fragments=2)
+    assert cutter.feed(GOOD + frame(PING) + bad + GOOD) == [b"good"]
+    assert cutter.violation is not None
+    assert cutter.violation.close_code == code
+    assert cutter.take_control() == frame(PING)
+    with pytest.raises(ProtocolViolation):
+        cutter.feed(GOOD)
+
+
+def test_limits_are_inclusive() -> None:
+    most = frame(TEXT, b"x" * 600, fin=False) + frame(CONTINUATION, b"y" * 400)
+    assert cut(frame(TEXT, b"x" * LIMIT) + most).messages == [b"x" * LIMIT, b"x" * 600 + b"y" * 400]
+    assert cut(frame(TEXT, "é".encode() * 500)).refused is None
+    fragments = frame(TEXT, fin=False) + frame(CONTINUATION) + frame(TEXT, b"a", fin=False) + frame(CONTINUATION, b"b")
+    assert cut(fragments, max_fragments=2, max_empty_fragments=1).messages == [b"", b"ab"]
+
+
+def test_empty_fragments_are_counted_only_in_a_row() -> None:
+    rhythm = frame(CONTINUATION, fin=False) + frame(CONTINUATION, b"x", fin=False)
+    stream = frame(TEXT, fin=False) + rhythm * 50 + frame(CONTINUATION)
+    assert cut(stream, max_empty_fragments=2).messages == [b"x" * 50]
+
+
+def test_nothing_is_delivered_after_a_close_frame() -> None:
+    stream = GOOD + frame(CLOSE, struct.pack("!H", 1001)) + GOOD + frame(PING) + b"\xff\xff"
+    for cuts in ([], list(range(len(stream)))):
+        assert cut(stream, cuts) == Outcome([b"good"], frame(CLOSE, struct.pack("!H", 1001)), None, True)
+
+
+def test_memory_for_a_message_in_single_bytes_stays_near_its_size() -> None:
+    cutter = FrameCutter(200_000)
+    stream = frame(TEXT, b"x" * 100_000)
+    assert all(not cutter.feed(stream[place : place + 1]) for place in range(len(stream) - 1))
+    assert sum(map(len, (cutter._rest, cutter._control))) < 100_100
+    assert cutter.feed(stream[-1:]) == [b"x" * 100_000]
+
+
+@pytest.mark.parametrize("limits", [{"max_message_bytes": 0}, {"max_fragments": 0}, {"max_empty_fragments": 0}])
+def test_limits_are_positive(limits: dict[str, int]) -> None:
+    with pytest.raises(MisuseError):
+        FrameCutter(**{"max_message_bytes": 1, **limits})
