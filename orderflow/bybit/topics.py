@@ -43,10 +43,14 @@ def book_topic(symbol: str, depth: int) -> str:
 
 
 class TopicTable:
-    """Topic text -> instrument and depth, for one category: one dict look-up per message."""
+    """Topic text -> instrument and depth, for one category: one dict look-up per message.
 
-    def __init__(self, category: Category) -> None:
+    With `learn`, any well-formed topic is known (recordings, replay); without, only what was added (a live link).
+    """
+
+    def __init__(self, category: Category, *, learn: bool = True) -> None:
         self.category = category
+        self._learns = learn
         self._known: dict[str, tuple[InstrumentId, int]] = {}
 
     def add_book(self, instrument: InstrumentId, depth: int) -> str:
@@ -57,7 +61,7 @@ class TopicTable:
     def get(self, topic: str) -> tuple[InstrumentId, int] | None:
         """(instrument, depth) of a topic; depth 0 for topics that are no book. None: nothing of ours."""
         found = self._known.get(topic)
-        if found is None and "." in topic:
+        if found is None and self._learns:
             found = self._learn(topic)
         return found
 

@@ -1,0 +1,392 @@
+"""Our side of one public connection, sans-IO: bytes and times in, events and frames out.
+
+The protocol knows what was asked for, what was answered and what is overdue. It never judges a book (core.book does);
+it makes and repairs subscriptions. Data counts, not acks: a snapshot that comes before its ack is used.
+
+One owner drives it: call `data_to_send` after every other call, and `on_time` no later than `next_deadline_ns`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from orderflow.bybit.codec import FeedCodec
+from orderflow.bybit.topics import TopicTable
+from orderflow.bybit.wire import WireReply
+from orderflow.core.errors import HeartbeatLost, SyncFailed, WireError
+from orderflow.core.types import BookUpdate, Distrust, InstrumentId, LinkUp, Syncing, TopicRefused
+from orderflow.core.units import NS, seconds_to_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from orderflow.core.policy import LinkPolicy
+    from orderflow.core.types import Category, Event
+
+TOPICS_PER_REQUEST: Final = (
+    10  # spot's limit; a refused request is repeated topic by topic, so each gets its own answer
+)
+_ALREADY: Final = "error:already subscribed"
+
+
+class TopicState(enum.Enum):
+    WANTED = enum.auto()  # to be subscribed with the next frames
+    ASKED = enum.auto()  # subscribe sent, no snapshot yet
+    SYNCED = enum.auto()  # its snapshot came
+    LEAVING = enum.auto()  # unsubscribe sent, subscribe follows its ack
+    REFUSED = enum.auto()
+
+
+class _Topic:
+    """What is known of one topic of this connection."""
+
+    __slots__ = (
+        "alone",
+        "instrument",
+        "name",
+        "reason",
+        "resync_due_ns",
+        "resyncs_ns",
+        "retry_ns",
+        "snapshot_due_ns",
+        "state",
+        "unanswered",
+    )
+
+    def __init__(self, name: str, instrument: InstrumentId) -> None:
+        self.name = name
+        self.instrument = instrument
+        self.state = TopicState.WANTED
+        self.reason = "subscribe"  # of the next subscribe
+        self.alone = False  # ask for it in a request of its own, so that a refusal can be attributed
+        self.unanswered = 0  # snapshots in a row that did not come
+        self.snapshot_due_ns: int | None = None
+        self.resync_due_ns: int | None = None  # a resync waits for its turn
+        self.retry_ns: int | None = None
+        self.resyncs_ns: deque[int] = deque()  # when resyncs went out, the last minute
+
+
+class _Request(msgspec.Struct):
+    op: str
+    topics: list[_Topic]
+    due_ns: int
+
+
+class ProtocolStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of one connection since it opened."""
+
+    frames: int
+    refused: dict[str, int]  # by WireError.reason
+    unknown: int  # topics and replies nobody asked for
+    acks_missing: int
+    topics_refused: int
+    resyncs: int
+    pongs: int
+
+
+class FeedProtocol:
+    """One connection of one category.
+
+    Args: link: its name in logs and counters; books: (instrument, depth), all of `category`.
+    """
+
+    def __init__(
+        self, link: str, category: Category, books: Sequence[tuple[InstrumentId, int]], policy: LinkPolicy
+    ) -> None:
+        self.link = link
+        self.category = category
+        self._policy = policy
+        table = TopicTable(category, learn=False)
+        self._topics: dict[str, _Topic] = {}
+        self._by_instrument: dict[InstrumentId, _Topic] = {}
+        for instrument, depth in books:
+            topic = _Topic(table.add_book(instrument, depth), instrument)
+            self._topics[topic.name] = topic
+            self._by_instrument[instrument] = topic
+        self._codec = FeedCodec(table)
+        self._requests: dict[str, _Request] = {}
+        self._request_count = 0
+        self._outbox: list[str] = []
+        self._ping_due_ns = 0
+        self._pong_due_ns: int | None = None
+        self._last_frame_ns = 0
+        self.first_data_ns: int | None = None  # since when books are fed: what a back-off may be reset by
+        self.last_data_ns: int | None = None
+        self.last_reply = ""  # the last refusal's text, untrusted, for people
+        self._frames = self._unknown = self._acks_missing = self._refusals = self._resyncs = self._pongs = 0
+        self._refused: dict[str, int] = {}
+
+    @property
+    def instruments(self) -> tuple[InstrumentId, ...]:
+        return tuple(self._by_instrument)
+
+    def statistics(self) -> ProtocolStatistics:
+        return ProtocolStatistics(
+            frames=self._frames,
+            refused=dict(self._refused),
+            unknown=self._unknown,
+            acks_missing=self._acks_missing,
+            topics_refused=self._refusals,
+            resyncs=self._resyncs,
+            pongs=self._pongs,
+        )
+
+    # --- in
+
+    def opened(self, mono_ns: int) -> list[Event]:
+        """The connection is up: subscriptions follow."""
+        self._ping_due_ns = mono_ns + seconds_to_ns(self._policy.ping_interval_s)
+        self._last_frame_ns = mono_ns
+        return [LinkUp(link=self.link, instruments=self.instruments, mono_ns=mono_ns), *self._subscribe(mono_ns)]
+
+    def receive(self, messages: Iterable[bytes], recv_ns: int, mono_ns: int) -> list[Event]:
+        """Every message of one socket read, with that read's stamps. Raises nothing: bad messages are counted."""
+        self._last_frame_ns = mono_ns
+        decode = self._codec.decode
+        events: list[Event] = []
+        for raw in messages:
+            self._frames += 1
+            try:
+                item = decode(raw, recv_ns, mono_ns)
+            except WireError as exc:
+                self._bad_message(exc, mono_ns, events)
+                continue
+            if type(item) is BookUpdate:
+                if item.snapshot:
+                    self._snapshot(item.instrument, mono_ns)
+                self.last_data_ns = mono_ns
+                events.append(item)
+            elif isinstance(item, WireReply):
+                self._reply(item, mono_ns, events)
+            elif item is None:
+                self._unknown += 1
+            elif isinstance(item, list):
+                events.extend(item)
+            else:
+                events.append(item)
+        return events
+
+    def resync(self, instrument: InstrumentId, reason: str, mono_ns: int) -> list[Event]:
+        """Unsubscribe and subscribe this book's topic again, now or when its turn comes.
+
+        Raises: SyncFailed when the topic was resynced too often: reconnect.
+        """
+        topic = self._by_instrument[instrument]
+        if topic.state not in (TopicState.SYNCED, TopicState.ASKED) or topic.resync_due_ns is not None:
+            return []  # one is under way already
+        topic.reason = reason
+        sent = topic.resyncs_ns
+        while sent and mono_ns - sent[0] > 60 * NS:
+            sent.popleft()
+        if len(sent) >= self._policy.resyncs_per_minute:
+            raise SyncFailed(f"{topic.name} was resynced {len(sent)} times in a minute, last for {reason}")
+        if sent and mono_ns - sent[-1] < seconds_to_ns(self._policy.resync_interval_s):
+            topic.resync_due_ns = sent[-1] + seconds_to_ns(self._policy.resync_interval_s)
+            return []
+        return self._leave(topic, mono_ns)
+
+    # --- out
+
+    @property
+    def has_data_to_send(self) -> bool:
+        return bool(self._outbox)
+
+    def data_to_send(self) -> list[str]:
+        """Text frames to send now, in order; they are handed out once."""
+        outbox, self._outbox = self._outbox, []
+        return outbox
+
+    def next_deadline_ns(self) -> int:
+        """When `on_time` must be called at the latest."""
+        policy = self._policy
+        due = self._last_frame_ns + seconds_to_ns(policy.idle_timeout_s)
+        due = min(due, self._ping_due_ns if self._pong_due_ns is None else self._pong_due_ns)
+        for request in self._requests.values():
+            due = min(due, request.due_ns)
+        for topic in self._topics.values():
+            for when in (topic.snapshot_due_ns, topic.resync_due_ns, topic.retry_ns):
+                if when is not None and when < due:
+                    due = when
+        return due
+
+    def on_time(self, mono_ns: int) -> list[Event]:
+        """Time passed: pings, overdue acks and snapshots, resyncs whose turn came, refused topics asked again.
+
+        Raises: HeartbeatLost, SyncFailed (drop the link).
+        """
+        self._heartbeat(mono_ns)
+        events: list[Event] = []
+        for request_id, request in list(self._requests.items()):
+            if mono_ns >= request.due_ns:
+                del self._requests[request_id]
+                self._acks_missing += 1
+                if request.op == "unsubscribe":  # go on without its ack
+                    self._want_again(request.topics)
+        for topic in self._topics.values():
+            if topic.snapshot_due_ns is not None and mono_ns >= topic.snapshot_due_ns:
+                events += self._no_snapshot(topic, mono_ns)
+            if topic.resync_due_ns is not None and mono_ns >= topic.resync_due_ns:
+                topic.resync_due_ns = None
+                events += self._leave(topic, mono_ns)
+            if topic.retry_ns is not None and mono_ns >= topic.retry_ns:
+                topic.retry_ns = None
+                topic.state, topic.reason = TopicState.WANTED, "retry"
+        return events + self._subscribe(mono_ns)
+
+    def forgive(self, late_ns: int) -> None:
+        """The whole process stood still this long: no deadline may be held against the peer for it."""
+        self._last_frame_ns += late_ns
+        if self._pong_due_ns is not None:
+            self._pong_due_ns += late_ns
+        for request in self._requests.values():
+            request.due_ns += late_ns
+        for topic in self._topics.values():
+            if topic.snapshot_due_ns is not None:
+                topic.snapshot_due_ns += late_ns
+
+    # --- heartbeat
+
+    def _heartbeat(self, mono_ns: int) -> None:
+        policy = self._policy
+        if self._pong_due_ns is not None and mono_ns >= self._pong_due_ns:
+            raise HeartbeatLost(f"no pong in {policy.pong_timeout_s:g} s", reason="pong")
+        if mono_ns - self._last_frame_ns >= seconds_to_ns(policy.idle_timeout_s):
+            raise HeartbeatLost(f"no frame in {policy.idle_timeout_s:g} s", reason="idle")
+        if self._pong_due_ns is None and mono_ns >= self._ping_due_ns:
+            self._request_count += 1
+            self._send({"req_id": f"p{self._request_count}", "op": "ping"})
+            self._ping_due_ns = mono_ns + seconds_to_ns(policy.ping_interval_s)
+            self._pong_due_ns = mono_ns + seconds_to_ns(policy.pong_timeout_s)
+
+    # --- subscriptions
+
+    def _send(self, message: dict[str, object]) -> None:
+        self._outbox.append(msgspec.json.encode(message).decode())
+
+    def _request(self, op: str, topics: list[_Topic], mono_ns: int) -> None:
+        self._request_count += 1
+        request_id = f"{op[0]}{self._request_count}"
+        self._requests[request_id] = _Request(op, topics, mono_ns + seconds_to_ns(self._policy.ack_timeout_s))
+        self._send({"req_id": request_id, "op": op, "args": [topic.name for topic in topics]})
+
+    def _subscribe(self, mono_ns: int) -> list[Event]:
+        """Send a subscribe for everything wanted."""
+        wanted = [topic for topic in self._topics.values() if topic.state is TopicState.WANTED]
+        together = [topic for topic in wanted if not topic.alone]
+        for start in range(0, len(together), TOPICS_PER_REQUEST):
+            self._request("subscribe", together[start : start + TOPICS_PER_REQUEST], mono_ns)
+        for topic in wanted:
+            if topic.alone:
+                self._request("subscribe", [topic], mono_ns)
+        events: list[Event] = []
+        for topic in wanted:
+            topic.state = TopicState.ASKED
+            topic.snapshot_due_ns = mono_ns + seconds_to_ns(self._policy.snapshot_timeout_s)
+            if topic.reason in ("subscribe", "retry"):  # a resync was told when it began
+                events.append(Syncing(instrument=topic.instrument, reason=topic.reason, mono_ns=mono_ns))
+        return events
+
+    def _leave(self, topic: _Topic, mono_ns: int) -> list[Event]:
+        """Begin a resync: a bare second subscribe would be refused as already subscribed."""
+        topic.state = TopicState.LEAVING
+        topic.snapshot_due_ns = None
+        topic.resyncs_ns.append(mono_ns)
+        self._resyncs += 1
+        self._request("unsubscribe", [topic], mono_ns)
+        return [Syncing(instrument=topic.instrument, reason=topic.reason, mono_ns=mono_ns)]
+
+    def _want_again(self, topics: list[_Topic]) -> None:
+        for topic in topics:
+            if topic.state is TopicState.LEAVING:
+                topic.state = TopicState.WANTED
+                topic.alone = True
+
+    def _snapshot(self, instrument: InstrumentId, mono_ns: int) -> None:
+        topic = self._by_instrument.get(instrument)
+        if topic is None:
+            return
+        if self.first_data_ns is None:
+            self.first_data_ns = mono_ns
+        if topic.state is TopicState.ASKED:
+            topic.state = TopicState.SYNCED
+        topic.snapshot_due_ns = None
+        topic.unanswered = 0
+
+    def _no_snapshot(self, topic: _Topic, mono_ns: int) -> list[Event]:
+        topic.snapshot_due_ns = None
+        topic.unanswered += 1
+        if topic.unanswered > 1:
+            raise SyncFailed(f"{topic.name} was asked for twice and sent no snapshot", reason="snapshot")
+        return self.resync(topic.instrument, "no_snapshot", mono_ns)
+
+    # --- replies
+
+    def _reply(self, reply: WireReply, mono_ns: int, events: list[Event]) -> None:
+        if reply.ret_msg == "pong" or reply.op == "pong":
+            self._pongs += 1
+            self._pong_due_ns = None
+            return
+        request = self._requests.pop(str(reply.req_id or reply.reqId), None)
+        if request is None and reply.success is False:
+            request = self._only_request()
+        if request is None:
+            self._unknown += 1
+            return
+        if request.op == "unsubscribe":  # refused or not: subscribing again tells
+            self._want_again(request.topics)
+            events += self._subscribe(mono_ns)
+        elif reply.success is False:
+            events += self._refusal(request.topics, reply.ret_msg or reply.retMsg, mono_ns)
+
+    def _only_request(self) -> _Request | None:
+        """Some refusals carry no req_id: they can only be attributed while a single request is open."""
+        if len(self._requests) != 1:
+            return None
+        return self._requests.popitem()[1]
+
+    def _refusal(self, topics: list[_Topic], text: str, mono_ns: int) -> list[Event]:
+        """One bad topic fails a whole request, so the rest is asked for again, each on its own."""
+        self.last_reply = text
+        if len(topics) > 1:
+            for topic in topics:
+                if topic.state is TopicState.ASKED:
+                    topic.state = TopicState.WANTED
+                    topic.alone = True
+            return self._subscribe(mono_ns)
+        (topic,) = topics
+        if topic.state is not TopicState.ASKED or text.startswith(_ALREADY):
+            return []  # it delivers already, or its snapshot deadline will tell
+        self._refusals += 1
+        topic.state = TopicState.REFUSED
+        topic.snapshot_due_ns = None
+        topic.retry_ns = mono_ns + seconds_to_ns(self._policy.refused_retry_s)
+        return [TopicRefused(instrument=topic.instrument, text=text, mono_ns=mono_ns)]
+
+    def _bad_message(self, error: WireError, mono_ns: int, events: list[Event]) -> None:
+        self._refused[error.reason] = self._refused.get(error.reason, 0) + 1
+        topic = self._topics.get(error.topic)
+        if topic is not None:
+            events.append(Distrust(instrument=topic.instrument, reason=error.reason, mono_ns=mono_ns))
+
+
+def plan_links(books: Iterable[tuple[InstrumentId, int]], policy: LinkPolicy) -> list[list[tuple[InstrumentId, int]]]:
+    """Share books out over connections: one per category, more when topic limits ask for it.
+
+    Args: books: (instrument, depth).
+    Returns: for each connection its books, all of one category, in the given order.
+    """
+    links: list[list[tuple[InstrumentId, int]]] = []
+    room: dict[Category, tuple[list[tuple[InstrumentId, int]], int]] = {}
+    for instrument, depth in books:
+        chars = len(f'"orderbook.{depth}.{instrument.symbol}",')
+        link, used = room.get(instrument.category, ([], 0))
+        if not link or len(link) >= policy.max_topics or used + chars > policy.max_args_chars:
+            link, used = [], 0
+            links.append(link)
+        link.append((instrument, depth))
+        room[instrument.category] = (link, used + chars)
+    return links

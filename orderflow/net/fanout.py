@@ -1,0 +1,118 @@
+"""Channels with a written overflow policy (docs/architecture.md lists them all)."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
+import trio
+
+from orderflow.core.errors import FeedOverrun
+
+if TYPE_CHECKING:
+    from orderflow.core.types import Event
+
+T = TypeVar("T")
+
+
+class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    depth: int
+    peak: int
+    overruns: int
+
+
+class EventQueue:
+    """Links -> book task. One item per socket read, carrying all its events; bounded by events, not items.
+
+    When full: FeedOverrun ends the link that is feeding, and its books start afresh. A lost delta is a wrong book, so
+    nothing is ever dropped in silence. What a link says about itself (`put_control`) always gets in.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._send, self._receive = trio.open_memory_channel[list["Event"]](math.inf)  # bounded below, by events
+        self._depth = self._peak = self._overruns = 0
+
+    def put_nowait(self, events: list[Event]) -> None:
+        """Raises: FeedOverrun."""
+        depth = self._depth + len(events)
+        if depth > self._limit:
+            self._overruns += 1
+            raise FeedOverrun(f"{self._depth} events wait for the book task, limit {self._limit}")
+        self._depth = depth
+        if depth > self._peak:
+            self._peak = depth
+        self._send.send_nowait(events)
+
+    def put_control(self, events: list[Event]) -> None:
+        """Queue events that must not be lost: link and subscription changes, a handful each."""
+        self._depth += len(events)
+        self._send.send_nowait(events)
+
+    async def receive(self) -> list[Event]:
+        """The next batch. Raises: trio.EndOfChannel after `close` once all is drained."""
+        events = await self._receive.receive()
+        self._depth -= len(events)
+        return events
+
+    def close(self) -> None:
+        """No more events come; what is queued is still handed out."""
+        self._send.close()
+
+    def statistics(self) -> QueueStatistics:
+        return QueueStatistics(depth=self._depth, peak=self._peak, overruns=self._overruns)
+
+
+class Latest(Generic[T]):
+    """One value, replaced by the newest (conflation): for views, where only the latest matters."""
+
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[T](1)
+
+    def put(self, value: T) -> None:
+        try:
+            self._send.send_nowait(value)
+        except trio.WouldBlock:
+            self._receive.receive_nowait()
+            self._send.send_nowait(value)
+
+    @property
+    def receiver(self) -> trio.MemoryReceiveChannel[T]:
+        return self._receive
+
+    def close(self) -> None:
+        self._send.close()
+
+
+class DropOldest(Generic[T]):
+    """A bounded queue that makes room by dropping its oldest item, and counts what it dropped."""
+
+    def __init__(self, limit: int) -> None:
+        self._items: deque[T] = deque()
+        self._limit = limit
+        self._some = trio.Event()
+        self._closed = False
+        self.dropped = 0
+
+    def put(self, item: T) -> None:
+        if len(self._items) >= self._limit:
+            self._items.popleft()
+            self.dropped += 1
+        self._items.append(item)
+        self._some.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._some.set()
+
+    async def receive(self) -> T:
+        """The oldest item. Raises: trio.EndOfChannel after `close` once all is handed out."""
+        while not self._items:
+            if self._closed:
+                raise trio.EndOfChannel
+            self._some = trio.Event()
+            await self._some.wait()
+        await trio.lowlevel.checkpoint()
+        return self._items.popleft()
