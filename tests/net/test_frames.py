@@ -8,6 +8,7 @@ UTF-8 is judged by whole frames.
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -60,7 +61,7 @@ def cut(stream: bytes, cuts: list[int] | None = None, **limits: int) -> Outcome:
 
 def pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(stream) + 1) for place in cuts), len(stream)]
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [stream[a:b] for a, b in pairwise(edges)]
 
 
 def wsproto_says(stream: bytes) -> Outcome:
