@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 MINUTE: Final = 60_000
 HOUR: Final = 60 * MINUTE
@@ -107,13 +107,24 @@ class History:
         self._end_ms = end_ms
         self._value = value
         self._parts: dict[tuple[int, int], list[Bar]] = {}
-        self.days = self._walk(close, daily_lots, daily_move)
+        self._days = {bar.start_ms: bar for bar in self._walk(close, daily_lots, daily_move)}
 
-    def hours(self, day: Bar) -> list[Bar]:
-        return self._split(day, DAY, HOUR)
+    def day(self, start_ms: int) -> Bar | None:
+        """The day that begins then; the newest may be only its first part. None: too long ago, or not over."""
+        return self._days.get(start_ms)
 
-    def minutes(self, hour: Bar) -> list[Bar]:
-        return self._split(hour, HOUR, MINUTE)
+    def hour(self, start_ms: int) -> Bar | None:
+        whole = self.day(start_ms - start_ms % DAY)
+        return None if whole is None else self._part(whole, DAY, HOUR, start_ms)
+
+    def minute(self, start_ms: int) -> Bar | None:
+        whole = self.hour(start_ms - start_ms % HOUR)
+        return None if whole is None else self._part(whole, HOUR, MINUTE, start_ms)
+
+    def _part(self, whole: Bar, whole_ms: int, part_ms: int, start_ms: int) -> Bar | None:
+        parts = self._split(whole, whole_ms, part_ms)
+        index = (start_ms - whole.start_ms) // part_ms
+        return parts[index] if index < len(parts) else None
 
     def _walk(self, close: int, daily_lots: float, daily_move: float) -> list[Bar]:
         """Days from the newest to the oldest, then turned round. The newest may be a part of a day."""
@@ -202,19 +213,28 @@ class DayStats(msgspec.Struct, frozen=True, gc=False):
 class Candles:
     """All candles of one market. Trades come in by `add`, oldest first; times are exchange milliseconds.
 
-    A candle opens at the price the last one closed with, trades or none.
+    A candle opens at the price the last one closed with, trades or none. `past` makes the time before the start; it is
+    called once, when somebody first asks for it.
     """
 
-    def __init__(self, history: History, start_ms: int, ticks: int) -> None:
-        self._history = history
+    def __init__(self, past: Callable[[], History], start_ms: int, ticks: int) -> None:
+        self._make_past = past
+        self._past: History | None = None
         self._first = start_ms - start_ms % MINUTE
         self._minutes: deque[Bar] = deque([flat(self._first, ticks)], maxlen=LIVE_MINUTES)
-        self._hour = self._begin(HOUR, ticks)
-        self._day = self._begin(DAY, ticks)
+        self._hour = flat(self._first - self._first % HOUR, ticks)
+        self._day = flat(self._first - self._first % DAY, ticks)
         self._hours = {self._hour.start_ms: self._hour}
-        self._days = {bar.start_ms: bar for bar in history.days} | {self._day.start_ms: self._day}
+        self._days = {self._day.start_ms: self._day}
         self._stats_minute = -1
-        self._closed = merge(0, [self._hour])
+        self._closed: Bar | None = None
+
+    @property
+    def history(self) -> History:
+        """The time before the start."""
+        if self._past is None:
+            self._past = self._make_past()
+        return self._past
 
     def add(self, ticks: int, lots: int, units: int, ms: int) -> None:
         self.roll(ms)
@@ -238,10 +258,10 @@ class Candles:
         Raises: KeyError for an unknown interval.
         """
         self.roll(now_ms)
-        start = interval_start(min(now_ms, now_ms if end_ms is None else end_ms), interval)
+        start = interval_start(now_ms if end_ms is None else min(now_ms, end_ms), interval)
         bars: list[Bar] = []
         while len(bars) < limit:
-            parts = self._base(interval)(start, min(interval_end(start, interval), now_ms + 1))
+            parts = self._parts(interval, start, min(interval_end(start, interval), now_ms + 1))
             if not parts:
                 break
             bars.append(merge(start, parts))
@@ -253,68 +273,52 @@ class Candles:
         """The 24 hours up to now, at whole minutes on their far side."""
         self.roll(now_ms)
         minute = now_ms - now_ms % MINUTE
-        if minute != self._stats_minute:
+        if minute != self._stats_minute or self._closed is None:
             self._stats_minute = minute
             self._closed = merge(minute, self._closed_day(minute - DAY))
-        closed, hour = self._closed, self._hour
+        closed, hour = self._closed, self._joined(self._hour, HOUR)
+        hour_ago = self._minute_at(minute - HOUR)
         return DayStats(
             closed.open,
             max(closed.high, hour.high),
             min(closed.low, hour.low),
             closed.volume + hour.volume,
             closed.turnover + hour.turnover,
-            self._minute_bars(minute - HOUR, minute - HOUR + MINUTE)[0].open,
+            closed.open if hour_ago is None else hour_ago.open,
         )
 
     def _closed_day(self, start_ms: int) -> list[Bar]:
         """Minutes up to the first full hour, then hours up to the open one."""
         hour = -(-start_ms // HOUR) * HOUR
-        return self._minute_bars(start_ms, hour) + self._hour_bars(hour, self._hour.start_ms)
+        return self._parts("1", start_ms, hour) + self._parts("60", hour, self._hour.start_ms)
 
-    def _begin(self, length_ms: int, ticks: int) -> Bar:
-        """The open hour or day at the start: it may already have a past."""
-        start = self._first - self._first % length_ms
-        if start == self._first:
-            return flat(start, ticks)
-        day = self._history.days[-1]
-        return msgspec.structs.replace(day if length_ms == DAY else self._history.hours(day)[-1])
-
-    def _base(self, interval: str) -> Callable[[int, int], list[Bar]]:
+    def _parts(self, interval: str, start_ms: int, end_ms: int) -> list[Bar]:
+        """The days, hours or minutes that make up candles of this interval, as far as they exist."""
         if interval in ("D", "W", "M"):
-            return self._day_bars
-        return self._hour_bars if INTERVAL_MS[interval] >= HOUR else self._minute_bars
+            found = [self._day_at(at) for at in range(start_ms, end_ms, DAY)]
+        elif INTERVAL_MS[interval] >= HOUR:
+            found = [self._hour_at(at) for at in range(start_ms, end_ms, HOUR)]
+        else:
+            found = [self._minute_at(at) for at in range(start_ms, end_ms, MINUTE)]
+        return [bar for bar in found if bar is not None]
 
-    def _day_bars(self, start_ms: int, end_ms: int) -> list[Bar]:
-        return _present(self._days.get(at) for at in range(start_ms, end_ms, DAY))
-
-    def _hour_bars(self, start_ms: int, end_ms: int) -> list[Bar]:
-        return _present(self._hour_at(at) for at in range(start_ms, end_ms, HOUR))
+    def _day_at(self, start_ms: int) -> Bar | None:
+        live = self._days.get(start_ms)
+        return self._joined(live, DAY) if live is not None else self.history.day(start_ms)
 
     def _hour_at(self, start_ms: int) -> Bar | None:
         live = self._hours.get(start_ms)
-        if live is not None:
-            return live
-        day = self._days.get(start_ms - start_ms % DAY)
-        if day is None or start_ms >= self._first:
-            return None
-        if day is self._day or day.start_ms >= self._first - self._first % DAY:
-            day = self._history.days[-1]  # the day the simulation began on: only its first part is history
-        return self._history.hours(day)[(start_ms - day.start_ms) // HOUR]
-
-    def _minute_bars(self, start_ms: int, end_ms: int) -> list[Bar]:
-        return _present(self._minute_at(at) for at in range(start_ms, end_ms, MINUTE))
+        return self._joined(live, HOUR) if live is not None else self.history.hour(start_ms)
 
     def _minute_at(self, start_ms: int) -> Bar | None:
-        if start_ms >= self._first:
-            index = (start_ms - self._minutes[0].start_ms) // MINUTE
-            return self._minutes[index] if 0 <= index < len(self._minutes) else None
-        hour_ms = start_ms - start_ms % HOUR
-        if hour_ms == self._first - self._first % HOUR:
-            hour: Bar | None = self._history.hours(self._history.days[-1])[-1]
-        else:
-            hour = self._hour_at(hour_ms)
-        return None if hour is None else self._history.minutes(hour)[(start_ms - hour_ms) // MINUTE]
+        if start_ms < self._first:
+            return self.history.minute(start_ms)
+        index = (start_ms - self._minutes[0].start_ms) // MINUTE
+        return self._minutes[index] if 0 <= index < len(self._minutes) else None
 
-
-def _present(bars: Iterable[Bar | None]) -> list[Bar]:
-    return [bar for bar in bars if bar is not None]
+    def _joined(self, live: Bar, length_ms: int) -> Bar:
+        """The hour or day in which the simulation began, together with what came before it."""
+        if live.start_ms <= self._first - length_ms or live.start_ms >= self._first:
+            return live
+        past = self.history.hour(live.start_ms) if length_ms == HOUR else self.history.day(live.start_ms)
+        return live if past is None else merge(live.start_ms, [past, live])

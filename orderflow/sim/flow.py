@@ -32,21 +32,18 @@ class Coin:
     """The reference price of one coin, shared by its spot and derivatives markets.
 
     A mean-reverting random walk in steps of 100 ms with waves of volatility and rare jumps. `at()` may be called by
-    any number of markets, in global time order.
+    any number of markets, in global time order; what it says depends on the time alone, not on who asked before.
     """
 
-    def __init__(self, seed: str, price: float, volatility_bps: float) -> None:
+    def __init__(self, seed: str, price: float, volatility_bps: float, start_us: int) -> None:
         self._rng = random.Random(seed)
         self._start = price
         self._step = volatility_bps / 1e4 / math.sqrt(_STEPS_PER_MIN)
         self._log = 0.0
         self._wave = self._rng.gauss(0.0, _WAVE_SIZE)
-        self._until_us = 0
+        self._until_us = start_us - start_us % COIN_STEP_US + COIN_STEP_US
         self.price = price
         self.activity = math.exp(self._wave)
-
-    def begin(self, now_us: int) -> None:
-        self._until_us = now_us - now_us % COIN_STEP_US + COIN_STEP_US
 
     def at(self, now_us: int) -> float:
         """The reference price at this time."""
@@ -101,6 +98,7 @@ class OrderFlow:
     def step(self) -> None:
         """Do what is due at `next_us`."""
         now = self.next_us
+        self._coin.at(now)  # first of all: price and activity are then those of now, whoever else uses the coin
         if now == self._quote_us:
             self._quote(now)
             self._quote_us = now + self._wait(self._profile.batches_per_s)

@@ -6,7 +6,6 @@ same history to the byte, however `advance()` is called, and a market's history 
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import random
 from collections import deque
@@ -18,7 +17,7 @@ import msgspec
 from orderflow.core.types import Category, InstrumentId
 from orderflow.sim.bars import HOUR, MINUTE, Bar, Candles, History
 from orderflow.sim.flow import Coin, OrderFlow
-from orderflow.sim.matching import HOUSE, Fill, MatchingBook, Placed, TimeInForce
+from orderflow.sim.matching import Fill, MatchingBook, Placed, TimeInForce
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,15 +99,21 @@ class TickerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seq: int
 
 
-class Sequencer:
-    """The exchange's cross sequence: strictly rising, never contiguous."""
+class Timeline:
+    """What all markets share: the time, the cross sequence (strictly rising, never contiguous), and the outbox."""
 
-    def __init__(self, start: int) -> None:
-        self.value = start
+    def __init__(self, start_ms: int) -> None:
+        self.now_us = start_ms * 1000
+        self.seq = 800_000_000_000 + start_ms // 1000
+        self.outbox: list[StepEvents] = []
 
-    def next(self) -> int:
-        self.value += 2 + (self.value * 1_103_515_245 + 12_345 >> 16) % 97
-        return self.value
+    @property
+    def now_ms(self) -> int:
+        return self.now_us // 1000
+
+    def next_seq(self) -> int:
+        self.seq += 2 + (self.seq * 1_103_515_245 + 12_345 >> 16) % 97
+        return self.seq
 
 
 class Market:
@@ -117,28 +122,28 @@ class Market:
     `seq` and `last_ms` are those of the last change of the book, `version` counts changes.
     """
 
-    def __init__(self, instrument: SimInstrument, coin: Coin, sequencer: Sequencer, seed: str, start_ms: int) -> None:
+    def __init__(self, instrument: SimInstrument, coin: Coin, timeline: Timeline, seed: str) -> None:
         self.instrument = instrument
         self.book = MatchingBook()
         self.version = 1
-        self.seq = sequencer.next()
-        self.now_us = start_ms * 1000
-        self.last_ms = start_ms
+        self.seq = timeline.next_seq()
+        self.last_ms = timeline.now_ms
         self._coin = coin
-        self._sequencer = sequencer
+        self._timeline = timeline
+        self._seed = seed
         self._rng = random.Random(f"{seed}:market")
         self._trades: deque[SimTrade] = deque(maxlen=TRADES_KEPT)
-        self._step: list[StepEvents] = []
         self._step_trades: list[SimTrade] = []
         self._step_liquidations: list[SimLiquidation] = []
         self._step_fills: list[Fill] = []
         self._open_interest = instrument.open_interest_lots
         self._premium = instrument.premium_bps / 1e4
-        self._premium_us = self.now_us
-        self._flow = OrderFlow(instrument, self.book, coin, f"{seed}:flow", self.now_us, self._taken)
-        self._last = self.book.best_bid() or instrument.start_ticks
+        self._premium_us = timeline.now_us
+        self._flow = OrderFlow(instrument, self.book, coin, f"{seed}:flow", timeline.now_us, self._taken)
+        self._start_ms = timeline.now_ms
+        self._start_ticks = self._last = self.book.best_bid() or instrument.start_ticks
         self._direction = "ZeroPlusTick"
-        self._candles = self._open_candles(seed, start_ms)
+        self._candles = Candles(self._make_past, self._start_ms, self._last)
         self._changes = self.book.changes
 
     # --- reading ---
@@ -165,14 +170,15 @@ class Market:
 
         Raises: KeyError for an interval that is not one of `bars.INTERVALS`.
         """
-        return self._candles.klines(interval, self.now_us // 1000, limit, end_ms)
+        return self._candles.klines(interval, self._timeline.now_ms, limit, end_ms)
 
     def ticker(self) -> TickerState:
         """The ticker as of now. It can only change when `version` or the minute does."""
-        item, stats = self.instrument, self._candles.day_stats(self.now_us // 1000)
+        item, stats = self.instrument, self._candles.day_stats(self._timeline.now_ms)
         bid, ask = self.best()
-        index = Decimal(self._coin.price).quantize(Decimal(1).scaleb(-item.price_scale))
-        mark = Decimal(self._coin.price * (1 + self._premium)).quantize(index)
+        price = self._coin.at(self._timeline.now_us)
+        index = Decimal(price).quantize(Decimal(1).scaleb(-item.price_scale))
+        mark = Decimal(price * (1 + self._premium)).quantize(index)
         size = self._open_interest * item.lot
         value = size / mark if item.category is Category.INVERSE else size * mark
         return TickerState(
@@ -194,7 +200,7 @@ class Market:
             open_interest=self._open_interest,
             open_interest_value=value.quantize(Decimal("0.01")),
             funding_rate=self._funding_rate(),
-            next_funding_ms=(self.now_us // 1000 // FUNDING_MS + 1) * FUNDING_MS,
+            next_funding_ms=(self._timeline.now_ms // FUNDING_MS + 1) * FUNDING_MS,
             seq=self.seq,
         )
 
@@ -235,34 +241,26 @@ class Market:
 
     def step(self) -> None:
         """Let the flow do what is due at `next_us`."""
-        self.now_us = self._flow.next_us
+        self._timeline.now_us = self._flow.next_us
         self._flow.step()
         self._average_premium()
         self._close_step()
 
-    def pass_time(self, now_us: int) -> None:
-        """Nothing more happens up to now."""
-        self.now_us = now_us
-
-    def take_events(self) -> list[StepEvents]:
-        """What became public since the last call, oldest first."""
-        events, self._step = self._step, []
-        return events
-
     # --- inside ---
 
-    def _open_candles(self, seed: str, start_ms: int) -> Candles:
+    def _make_past(self) -> History:
+        """Candles for the time before the start, as lively as the flow will be."""
         item, profile = self.instrument, self.instrument.profile
-        minute = start_ms - start_ms % MINUTE
+        end_ms = self._start_ms - self._start_ms % MINUTE
         move = profile.volatility_bps / 1e4 * 1440**0.5 * 0.6
-        history = History(f"{seed}:history", minute, self._last, profile.daily_lots, move, item.turnover_units)
-        return Candles(history, start_ms, self._last)
+        seed = f"{self._seed}:history"
+        return History(seed, end_ms, self._start_ticks, profile.daily_lots, move, item.turnover_units)
 
     def _taken(self, placed: Placed, liquidated: tuple[int, int] | None = None) -> None:
         """Publish a taker order's fills under one seq."""
         if not placed.fills:
             return
-        seq, ms = self._sequencer.next(), self.now_us // 1000
+        seq, ms = self._timeline.next_seq(), self._timeline.now_ms
         for fill in placed.fills:
             self._print(fill, seq, ms)
         if liquidated is not None:
@@ -298,12 +296,12 @@ class Market:
         if self.book.changes != self._changes:
             self._changes = self.book.changes
             self.version += 1
-            self.seq = self._sequencer.next()
-            self.last_ms = self.now_us // 1000
+            self.seq = self._timeline.next_seq()
+            self.last_ms = self._timeline.now_ms
         if self._step_trades:
             trades, forced, fills = self._step_trades, self._step_liquidations, self._step_fills
-            event = StepEvents(self.instrument.id, self.now_us // 1000, tuple(trades), tuple(forced), tuple(fills))
-            self._step.append(event)
+            event = StepEvents(self.instrument.id, self._timeline.now_ms, tuple(trades), tuple(forced), tuple(fills))
+            self._timeline.outbox.append(event)
             self._step_trades, self._step_liquidations, self._step_fills = [], [], []
 
     def _average_premium(self) -> None:
@@ -311,10 +309,11 @@ class Market:
         bid, ask = self.best()
         if bid is None or ask is None:
             return
+        now_us = self._timeline.now_us
         mid = (bid + ask) / 2 * float(self.instrument.tick)
-        weight = min(1.0, (self.now_us - self._premium_us) / _PREMIUM_US)
-        self._premium_us = self.now_us
-        self._premium += (mid / self._coin.at(self.now_us) - 1 - self._premium) * weight
+        weight = min(1.0, (now_us - self._premium_us) / _PREMIUM_US)
+        self._premium_us = now_us
+        self._premium += (mid / self._coin.at(now_us) - 1 - self._premium) * weight
 
     def _funding_rate(self) -> Decimal:
         if self.instrument.category is Category.SPOT:
@@ -327,45 +326,41 @@ class Exchange:
     """All markets, run in one global order of time under one sequencer."""
 
     def __init__(self, instruments: Iterable[SimInstrument], seed: int = 1, start_ms: int = 1_790_000_000_000) -> None:
-        self.now_ms = start_ms
         self.start_ms = start_ms
         self.seed = seed
-        self._sequencer = Sequencer(800_000_000_000 + start_ms // 1000)
+        self._timeline = Timeline(start_ms)
         self._coins: dict[str, Coin] = {}
         self.markets: dict[InstrumentId, Market] = {}
         for item in instruments:
-            market_seed = f"{seed}:{item.id}"
-            market = Market(item, self._coin(item), self._sequencer, market_seed, start_ms)
-            self.markets[item.id] = market
+            self.markets[item.id] = Market(item, self._coin(item), self._timeline, f"{seed}:{item.id}")
         self._order = list(self.markets.values())
         self._heap = [(market.next_us, index) for index, market in enumerate(self._order)]
         heapq.heapify(self._heap)
 
     @property
+    def now_ms(self) -> int:
+        """Exchange time: how far the markets have run."""
+        return self._timeline.now_ms
+
+    @property
     def seq(self) -> int:
         """The last cross sequence given out."""
-        return self._sequencer.value
-
-    def market(self, instrument: InstrumentId) -> Market:
-        """Raises: KeyError when it is not listed."""
-        return self.markets[instrument]
+        return self._timeline.seq
 
     def advance(self, to_ms: int) -> list[StepEvents]:
-        """Run every market up to and including this millisecond.
+        """Run every market up to and including this millisecond; earlier times change nothing.
 
         Returns: trades and liquidations since the last call, one item per market and moment, in order of time.
         """
-        events = self._pending()
-        heap, order, end_us = self._heap, self._order, to_ms * 1000 + 999
-        while heap[0][0] <= end_us:
+        heap, order, timeline = self._heap, self._order, self._timeline
+        end_us = to_ms * 1000 + 999
+        while heap and heap[0][0] <= end_us:
             index = heap[0][1]
             market = order[index]
             market.step()
             heapq.heapreplace(heap, (market.next_us, index))
-            events += market.take_events()
-        self.now_ms = max(self.now_ms, to_ms)
-        for market in order:
-            market.pass_time(self.now_ms * 1000)
+        timeline.now_us = max(timeline.now_us, end_us)
+        events, timeline.outbox = timeline.outbox, []
         return events
 
     def submit(
@@ -383,42 +378,25 @@ class Exchange:
         """
         return self.markets[instrument].submit(buy, lots, price, tif, owner)
 
-    def _pending(self) -> list[StepEvents]:
-        """What users' orders did since the last advance."""
-        return [event for market in self._order for event in market.take_events()]
-
     def _coin(self, item: SimInstrument) -> Coin:
-        name = f"{item.base_coin}:{item.start_price.normalize()}"
+        """Instruments share a coin when they agree on its name, its price and how lively it is."""
+        name = f"{item.base_coin}:{item.start_price.normalize()}:{item.profile.volatility_bps}"
         coin = self._coins.get(name)
         if coin is None:
-            coin = Coin(f"{self.seed}:coin:{name}", float(item.start_price), item.profile.volatility_bps)
-            coin.begin(self.start_ms * 1000)
+            coin = Coin(
+                f"{self.seed}:coin:{name}", float(item.start_price), item.profile.volatility_bps, self.start_ms * 1000
+            )
             self._coins[name] = coin
         return coin
 
 
-def diff_window(old: Levels, new: Levels) -> Levels:
+def diff_window(old: Levels, new: Levels, buy: bool) -> Levels:
     """What changes one side's window from `old` to `new`: (ticks, lots), 0 lots for a level that left it.
 
-    Returns: in the order of the sides given (best first), so bids fall and asks rise.
+    Returns: best first, so bids fall and asks rise; empty when nothing changed.
     """
     if old == new:
         return []
-    changed = set(new).difference(old)
-    gone = {price for price, _ in old}.difference([price for price, _ in new])
-    rows = [(price, 0) for price in gone]
-    rows += changed
-    falling = len(new or old) > 1 and (new or old)[0][0] > (new or old)[1][0]
-    rows.sort(reverse=falling)
-    return rows
-
-
-def seed_number(text: str) -> int:
-    """A stable 64-bit number of a text, for seeds given as words."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-__all__ = [
-    "HOUSE", "Bar", "Exchange", "Levels", "Market", "Placed", "SimLiquidation", "SimTrade", "StepEvents", "TickerState",
-    "TimeInForce", "diff_window", "seed_number",
-]  # fmt: skip
+    rows = set(new).difference(old)
+    rows.update((price, 0) for price in {price for price, _ in old}.difference([price for price, _ in new]))
+    return sorted(rows, reverse=buy)
