@@ -1,0 +1,418 @@
+"""One run of the monitor: the channels, the nursery tree, and what flows between them (docs/architecture.md).
+
+root
+ |- output, alert_sink, view          consumers: outlive the producers, get a moment to drain
+ '- producers                         cancelled first
+     |- signals, duration
+     |- feed ... feed                 one per connection, each with a link nursery of its own
+     |- books    events -> Engine -> state changes, resyncs
+     |- timer    time  -> Engine -> lasting crosses, silence
+     |- metrics  every interval: Engine -> ticks -> plugins -> alerts
+     '- facts    REST: instruments, clock offset;  private: the account's own stream
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import random
+import signal
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+from orderflow import __version__
+from orderflow.bybit.protocol import plan_links
+from orderflow.core.engine import Engine
+from orderflow.core.errors import FatalFeedError, OrderflowError
+from orderflow.core.text import escape_text, plain_decimal
+from orderflow.core.types import (
+    Alert,
+    BookStateChanged,
+    ClockOffset,
+    FeedChange,
+    InstrumentId,
+    LinkChanged,
+    MetricsTick,
+    Output,
+    ResyncNeeded,
+    Summary,
+    TickDue,
+    TimerDue,
+    ViewFrame,
+)
+from orderflow.hooks.specs import StartInfo
+from orderflow.net.fanout import DropOldest, EventQueue, Latest
+from orderflow.net.feed import Feed
+from orderflow.net.retry import AttemptBudget
+from orderflow.net.tap import read_clocks
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from orderflow.config.tree import Settings
+    from orderflow.hooks.host import PluginHost
+    from orderflow.net.rest import RestClient
+    from orderflow.net.tap import Clock
+    from orderflow.ui.report import Reporter
+    from orderflow.ui.sink import Output as StandardOutput
+
+log = logging.getLogger(__name__)
+
+TIMER_S: Final = 0.1
+FACTS_RETRY_S: Final = 30.0
+VIEW_ALERTS: Final = 50
+EXIT_OK: Final = 0
+EXIT_REFUSED: Final = 3
+
+
+class Monitor:
+    """Everything one run holds. Build it, `await run()`, read the exit code.
+
+    Args:
+        output: standard output; when its reader goes away the run ends.
+        show: runs the live view on frames until its channel closes; None: lines only.
+        book_out: where every book is written at the end and on SIGUSR1.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        host: PluginHost,
+        reporter: Reporter,
+        output: StandardOutput,
+        *,
+        show: Callable[[trio.MemoryReceiveChannel[ViewFrame]], object] | None = None,
+        book_out: Path | None = None,
+        clock: Clock = read_clocks,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._settings = settings
+        self._host = host
+        self._reporter = reporter
+        self._output = output
+        self._show = show
+        self._book_out = book_out
+        self._clock = clock
+        self._rng = rng
+        books = [(instrument, settings.depth) for instrument in settings.instruments]
+        self.engine = Engine(books, settings.book, settings.metrics, clock=time.monotonic_ns)
+        self._queue = EventQueue(settings.queues.events)
+        self._alerts: DropOldest[Alert] = DropOldest(settings.queues.alerts)
+        self._frames: Latest[ViewFrame] = Latest()
+        self._recent_alerts: deque[Alert] = deque(maxlen=VIEW_ALERTS)
+        self._alert_count = 0
+        self._links: dict[str, LinkChanged] = {}
+        self._notes: dict[str, str] = {}
+        self._producing = trio.CancelScope()
+        self._stopping = ""
+        self._final_books: bytes | None = None
+        self._exit_code = EXIT_OK
+        self._began = 0.0
+        self._feeds: list[Feed] = []
+        self._feed_of: dict[InstrumentId, Feed] = {}
+
+    # --- life
+
+    async def run(self) -> int:
+        """Run until stopped. Returns: the exit code. Raises: whatever is a bug."""
+        settings = self._settings
+        self._began = trio.current_time()
+        names = [str(instrument) for instrument in settings.instruments]
+        async with trio.open_nursery() as consumers:
+            await consumers.start(self._run_output)
+            drained = trio.Event()
+            consumers.start_soon(self._run_alert_sink, drained)
+            self._reporter.start(__version__, settings.env, names, settings.depth, settings.interval_s)
+            self._host.start(
+                StartInfo(
+                    version=__version__,
+                    env=settings.env,
+                    instruments=tuple(settings.instruments),
+                    depth=settings.depth,
+                    interval_s=settings.interval_s,
+                    ts=self._clock()[0] // 1_000_000,
+                )
+            )
+            shown = trio.Event()
+            if self._show is None:
+                shown.set()
+            else:
+                consumers.start_soon(self._run_view, shown)
+            await self._produce()
+            self._frames.close()
+            self._alerts.close()
+            with trio.move_on_after(settings.stop_timeout_s / 4):
+                await shown.wait()
+                await drained.wait()
+            await self._close()
+            consumers.cancel_scope.cancel(reason="stopped")
+        return self._exit_code
+
+    def stop(self, reason: str) -> None:
+        """End the run, in order; the first reason counts."""
+        if self._stopping:
+            return
+        self._stopping = reason
+        self._final_books = self._dump_books() if self._book_out else None
+        self._producing.cancel(reason=reason)
+
+    async def _produce(self) -> None:
+        settings = self._settings
+        budget = AttemptBudget(settings.retry)
+        self._make_feeds()
+        try:
+            with self._producing:
+                async with trio.open_nursery() as producers:
+                    await producers.start(self._run_signals)
+                    producers.start_soon(self._run_books)
+                    producers.start_soon(self._run_timer)
+                    producers.start_soon(self._run_metrics)
+                    for feed in self._feeds:
+                        producers.start_soon(feed.run, settings.retry, budget, self._tell_feed, self._rng)
+                    if settings.bybit.rest_url:
+                        producers.start_soon(self._run_facts)
+                    if settings.duration_s:
+                        producers.start_soon(self._run_duration)
+                    if self._show is not None:
+                        producers.start_soon(self._run_frames)
+        except* FatalFeedError as group:
+            self._exit_code = EXIT_REFUSED
+            log.error("refused for good: %s", group.exceptions[0])
+
+    def _make_feeds(self) -> None:
+        settings = self._settings
+        context: ssl.SSLContext | None = None
+        if settings.bybit.ca_file:
+            from orderflow.net.dial import make_ssl_context
+
+            context = make_ssl_context(settings.bybit.ca_file)
+        seen: dict[str, int] = {}
+        for books in plan_links(((key, settings.depth) for key in settings.instruments), settings.feed):
+            category = books[0][0].category
+            number = seen[category] = seen.get(category, 0) + 1
+            feed = Feed(
+                f"{category}" if number == 1 else f"{category}#{number}",
+                settings.bybit.public_ws_url.replace("{category}", category),
+                category,
+                books,
+                self._queue,
+                settings.feed,
+                ssl_context=context,
+                clock=self._clock,
+            )
+            self._feeds.append(feed)
+            self._feed_of.update(dict.fromkeys(feed.instruments, feed))
+
+    # --- producers
+
+    async def _run_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGUSR1:
+                    await self._write_books(self._dump_books())
+                else:
+                    self.stop(signal.Signals(number).name)
+
+    async def _run_duration(self) -> None:
+        await trio.sleep(self._settings.duration_s)
+        self.stop("duration")
+
+    async def _run_books(self) -> None:
+        apply = self.engine.apply
+        while True:
+            for event in await self._queue.receive():
+                outputs = apply(event)
+                if outputs:
+                    self._route(outputs)
+
+    async def _run_timer(self) -> None:
+        while True:
+            await trio.sleep(TIMER_S)
+            self._route(self.engine.apply(TimerDue(mono_ns=self._clock()[1])))
+
+    async def _run_metrics(self) -> None:
+        interval_s = self._settings.interval_s
+        due = trio.current_time()
+        while True:
+            due += interval_s
+            now = trio.current_time()
+            if due < now:  # we stood still: no burst of overdue ticks
+                due = now + interval_s
+            await trio.sleep_until(due)
+            recv_ns, mono_ns = self._clock()
+            for tick in self.engine.apply(TickDue(recv_ns=recv_ns, mono_ns=mono_ns)):
+                if isinstance(tick, MetricsTick):
+                    self._reporter.tick(tick)
+                    for alert in self._host.tick(tick):
+                        self._alerts.put(alert)
+
+    async def _run_frames(self) -> None:
+        while True:
+            self._frames.put(self._frame())
+            await trio.sleep(self._settings.view.refresh_s)
+
+    async def _run_facts(self) -> None:
+        """REST: what the instruments are, what time it is. The program works without; it says what it did not learn."""
+        await trio.to_thread.run_sync(importlib.import_module, "httpx")  # a heavy import must not hold the feed
+        from orderflow.net.clock import run_clock
+        from orderflow.net.rest import open_rest
+
+        bybit = self._settings.bybit
+        async with (
+            open_rest(bybit.rest_url, bybit.rest_timeout_s, bybit.ca_file, clock=self._clock) as rest,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(self._learn_instruments, rest)
+            await run_clock(rest, self._settings.clock, self._learn_offset, trouble=self._note_clock)
+
+    async def _learn_instruments(self, rest: RestClient) -> None:
+        wanted = set(self._settings.instruments)
+        while True:
+            try:
+                found = await rest.instruments(wanted)
+            except OrderflowError as exc:
+                self._note("instruments", f"instruments unknown, REST says {escape_text(str(exc))}")
+            else:
+                self._queue.put_control(list(found.found))
+                missing = ", ".join(sorted(map(str, found.missing)))
+                self._note("instruments", f"not listed by the exchange: {missing}" if missing else "")
+                return
+            await trio.sleep(FACTS_RETRY_S)
+
+    def _learn_offset(self, offset: ClockOffset) -> None:
+        self._queue.put_control([offset])
+
+    def _note_clock(self, text: str) -> None:
+        self._note("clock", f"clock offset unknown or old: {text}" if text else "")
+
+    def _note(self, key: str, text: str) -> None:
+        """Remember, and say once, what could not be learnt; "" takes it back."""
+        if text and self._notes.get(key) != text:
+            log.warning("%s", text)
+        if text:
+            self._notes[key] = text
+        else:
+            self._notes.pop(key, None)
+
+    # --- routing
+
+    def _route(self, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, BookStateChanged):
+                self._tell_feed(output)
+            elif isinstance(output, ResyncNeeded):
+                self._feed_of[output.instrument].resync(output.instrument, output.reason)
+
+    def _tell_feed(self, change: FeedChange) -> None:
+        if isinstance(change, LinkChanged):
+            change = msgspec.structs.replace(change, ts=self._clock()[0] // 1_000_000)
+            self._links[change.link] = change
+        self._reporter.feed(change)
+        self._host.feed_change(change)
+
+    # --- consumers
+
+    async def _run_output(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        await self._output.run(task_status)
+        self.stop("nobody reads the output")
+
+    async def _run_alert_sink(self, drained: trio.Event) -> None:
+        try:
+            while True:
+                alert = await self._alerts.receive()
+                self._alert_count += 1
+                self._recent_alerts.append(alert)
+                self._reporter.alert(alert)
+        except trio.EndOfChannel:
+            drained.set()
+
+    async def _run_view(self, shown: trio.Event) -> None:
+        assert self._show is not None
+        try:
+            await self._show(self._frames.receiver)  # type: ignore[misc]
+        finally:
+            shown.set()
+        self.stop("view closed")
+
+    # --- pictures and books
+
+    def _frame(self) -> ViewFrame:
+        recv_ns, mono_ns = self._clock()
+        levels = self._settings.view.levels
+        messages = self._message_count()
+        uptime_s = trio.current_time() - self._began
+        return ViewFrame(
+            ts=recv_ns // 1_000_000,
+            uptime_s=uptime_s,
+            env=self._settings.env,
+            books=tuple(self.engine.view(key, levels, recv_ns, mono_ns) for key in self.engine.books),
+            links=tuple(self._links.values()),
+            alerts=tuple(self._recent_alerts),
+            messages=messages,
+            message_rate=messages / uptime_s if uptime_s > 0 else 0.0,
+            clock=self.engine.clock_offset,
+        )
+
+    def _message_count(self) -> int:
+        return sum(feed.statistics().frames for feed in self._feeds)
+
+    def _dump_books(self) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(self.engine.dump(plain_decimal)), indent=1) + b"\n"
+
+    async def _write_books(self, data: bytes) -> None:
+        """Write whole or not at all; trouble with the disk is said and survived."""
+        if self._book_out is None:
+            return
+        try:
+            await trio.to_thread.run_sync(_replace_file, self._book_out, data, abandon_on_cancel=True)
+        except OSError as exc:
+            self._note("book_out", f"could not write {self._book_out}: {exc.strerror}")
+
+    # --- the end
+
+    async def _close(self) -> None:
+        if self._final_books is not None:
+            with trio.move_on_after(self._settings.stop_timeout_s / 4):
+                await self._write_books(self._final_books)
+        summary = self._summary()
+        self._host.stop(summary)
+        self._reporter.summary(summary)
+
+    def _summary(self) -> Summary:
+        recv_ns, mono_ns = self._clock()
+        ticks = tuple(self.engine.view(key, 1, recv_ns, mono_ns).tick for key in self.engine.books)
+        notes = [*self._notes.values(), *self._host.notes()]
+        dropped = self._alerts.dropped
+        if dropped:
+            notes.append(f"{dropped} alerts were dropped because more came than could be shown")
+        return Summary(
+            uptime_s=trio.current_time() - self._began,
+            messages=self._message_count(),
+            refused=sum(tick.counters.refused for tick in ticks),
+            gaps=sum(tick.counters.gaps for tick in ticks),
+            resyncs=sum(tick.counters.resyncs for tick in ticks),
+            reconnects=sum(max(0, feed.statistics().connects - 1) for feed in self._feeds),
+            alerts=self._alert_count,
+            books=ticks,
+            hops=self.engine.total_latency(),
+            clock=self.engine.clock_offset,
+            notes=tuple(notes),
+        )
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    """Write beside, then rename: a reader sees the old file or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
