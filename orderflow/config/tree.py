@@ -11,20 +11,32 @@ import msgspec
 from msgspec import Meta
 
 from orderflow.config.secrets import Secret  # noqa: TC001 - msgspec resolves the annotation at run time
-from orderflow.core.policy import BookPolicy, ClockPolicy, LinkPolicy, MetricsPolicy, Positive, QueuePolicy, RetryPolicy
-from orderflow.core.types import Category
+from orderflow.core.policy import (
+    BookPolicy,
+    ClockPolicy,
+    Count,
+    LinkPolicy,
+    MetricsPolicy,
+    Positive,
+    QueuePolicy,
+    RetryPolicy,
+)
+from orderflow.core.types import Category, InstrumentId, parse_instrument
+
+Environment = Literal["mainnet", "testnet", "demo_trading", "sim"]
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every settings table."""
 
 
-class BybitSettings(Frozen):
-    """Where the exchange is. `{category}` in public_ws_url is replaced; an empty private_ws_url or rest_url: not used."""
+class BybitSettings(Frozen, frozen=True):
+    """Where the exchange is. `{category}` is replaced; an empty private_ws_url or rest_url: not used."""
 
     public_ws_url: str = "wss://stream.bybit.com/v5/public/{category}"
     private_ws_url: str = "wss://stream.bybit.com/v5/private"
     rest_url: str = "https://api.bybit.com"
+    allow_plain: bool = False  # ws:// and http:// to other machines: only for tests on a network you trust
     ca_file: str = ""  # extra PEM bundle to trust
     api_key: Secret | None = None
     api_secret: Secret | None = None  # HMAC secret, or an RSA private key in PEM form
@@ -33,38 +45,38 @@ class BybitSettings(Frozen):
     rest_timeout_s: Positive = 5.0
 
 
-class PluginSettings(Frozen):
-    """Which plugins run and how far they are trusted. Any other key of [plugins] is a plugin's own table -> `tables`."""
+class PluginSettings(Frozen, frozen=True):
+    """Which plugins run, how far they are trusted. Any other key of [plugins] is a plugin's own table -> `tables`."""
 
     enabled: tuple[str, ...] = ("spread", "latency", "liquidity")
     folders: tuple[str, ...] = ()
     entry_points: bool = True
-    max_failures: Annotated[int, Meta(ge=1)] = 5  # in a row, then disabled
+    max_failures: Count = 5  # in a row, then disabled
     budget_ms: Positive = 20.0  # one call; over it is warned about
     disable_over_ms: Positive = 1000.0  # one call; far over disables the plugin
-    max_alerts_per_call: Annotated[int, Meta(ge=1)] = 100
+    max_alerts_per_call: Count = 100
     tables: dict[str, dict[str, Any]] = {}  # [plugins.<name>], typed by the plugin's own Config
 
 
-class SimSettings(Frozen):
+class SimSettings(Frozen, frozen=True):
     """The embedded exchange of `orderflow demo` and `orderflow sim`."""
 
-    seed: int = 7
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 7
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: any free port
 
 
-class ViewSettings(Frozen):
+class ViewSettings(Frozen, frozen=True):
     """The live terminal view."""
 
     refresh_s: Annotated[float, Meta(ge=0.05, le=10)] = 0.25
     levels: Annotated[int, Meta(ge=1, le=50)] = 10
 
 
-class Settings(Frozen):
+class Settings(Frozen, frozen=True):
     """The whole effective configuration of one run."""
 
-    env: Literal["mainnet", "testnet", "demo_trading", "sim"] = "mainnet"
+    env: Environment = "mainnet"
     symbols: tuple[str, ...] = ("BTCUSDT",)  # `BTCUSDT` (in `category`) or `spot:BTCUSDT`
     category: Category = Category.LINEAR
     depth: Literal[1, 50, 200, 1000] = 50
@@ -84,3 +96,8 @@ class Settings(Frozen):
     plugins: PluginSettings = PluginSettings()
     sim: SimSettings = SimSettings()
     view: ViewSettings = ViewSettings()
+
+    @property
+    def instruments(self) -> tuple[InstrumentId, ...]:
+        """What `symbols` names, in that order."""
+        return tuple(parse_instrument(symbol, self.category) for symbol in self.symbols)
