@@ -1,4 +1,4 @@
-"""Getting a byte stream to a host: URL, DNS, TCP, TLS, with every failure named (`ConnectFailed.reason`)."""
+"""Getting a byte stream to a host: URL, DNS, TCP, the TLS context; every failure is named (`ConnectFailed.reason`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from orderflow.core.text import escape_text
 if TYPE_CHECKING:
     from socket import gaierror
 
-_HOST: Final = re.compile(r"[A-Za-z0-9._\-]{1,253}|[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._\-]{1,15})?")
+_LABEL: Final = r"[A-Za-z0-9_\-]"
+_HOST: Final = re.compile(
+    rf"(?:{_LABEL}{{1,63}}\.)*{_LABEL}{{1,57}}\.?"  # 57: with `:65535` behind it still a label to the idna codec
+    r"|[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._\-]{1,15})?"
+)
 _TARGET: Final = re.compile(r"[\x21-\x7e]+")
 _DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
 
@@ -73,20 +77,6 @@ async def dial_tcp(host: str, port: int) -> trio.abc.Stream:
         raise _tcp_failed(f"{host} port {port}", error) from error
 
 
-async def start_tls(stream: trio.abc.Stream, host: str, context: ssl.SSLContext) -> trio.SSLStream[trio.abc.Stream]:
-    """Do the TLS handshake as a client of `host` on `stream`, which the caller closes whatever happens.
-
-    Raises: ConnectFailed: tls with the certificate error itself, or closed.
-    """
-    # https_compatible: a peer that just closes TCP is an ordinary end of stream, and closing sends no farewell record.
-    tls = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
-    try:
-        await tls.do_handshake()
-    except trio.BrokenResourceError as error:
-        raise _tls_failed(host, error.__cause__) from error
-    return tls
-
-
 def make_ssl_context(ca_file: str | None = None) -> ssl.SSLContext:
     """A client context that verifies certificate and host name: the system's authorities and certifi's.
 
@@ -96,7 +86,7 @@ def make_ssl_context(ca_file: str | None = None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if ca_file is not None:
         try:
             context.load_verify_locations(ca_file)
@@ -119,16 +109,3 @@ def _tcp_failed(where: str, error: OSError) -> ConnectFailed:
     detail = "; ".join(map(os.strerror, numbers)) or escape_text(str(error))
     reason = "refused" if errno.ECONNREFUSED in numbers else "unreachable"
     return ConnectFailed(f"{where}: {detail}", reason=reason)
-
-
-def _tls_failed(host: str, cause: BaseException | None) -> ConnectFailed:
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return ConnectFailed(f"certificate of {host} refused: {escape_text(cause.verify_message)}", reason="tls")
-    if isinstance(cause, ssl.SSLError) and not _is_end(cause):
-        return ConnectFailed(f"no TLS with {host}: {escape_text(cause.reason or str(cause))}", reason="tls")
-    return ConnectFailed(f"{host} closed during the TLS handshake", reason="closed")
-
-
-def _is_end(error: ssl.SSLError) -> bool:
-    ends = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-    return isinstance(error, ends) or error.reason == "UNEXPECTED_EOF_WHILE_READING"

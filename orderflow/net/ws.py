@@ -23,8 +23,9 @@ from wsproto.utilities import ProtocolError, RemoteProtocolError
 
 from orderflow.core.errors import ConnectFailed, ConnectionLost, OrderflowError, ProtocolViolation, TransientFeedError
 from orderflow.core.text import escape_text
-from orderflow.net.dial import Endpoint, dial_tcp, make_ssl_context, parse_endpoint, start_tls
+from orderflow.net.dial import Endpoint, dial_tcp, make_ssl_context, parse_endpoint
 from orderflow.net.tap import TappedStream, read_clocks
+from orderflow.net.tls import start_tls
 
 if TYPE_CHECKING:
     import ssl

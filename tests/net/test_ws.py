@@ -686,7 +686,7 @@ def test_urls_are_taken_apart() -> None:
     "url",
     [
         *("", "http://h/", "h:1/", "ws:///x", "ws://h:99999/", "ws://h:0/", "ws://h:x/", "ws://h/a b", "ws://h/é"),
-        *("ws://é.example/", "ws://h/#f", "ws://[::1/", "ws://h\x1b/"),
+        *("ws://é.example/", "ws://h/#f", "ws://[::1/", "ws://h\x1b/", "wss://.h/", "wss://a..b/"),
     ],
 )
 def test_other_urls_are_misuse(url: str) -> None:

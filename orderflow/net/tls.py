@@ -1,0 +1,153 @@
+"""TLS for the client's side of one stream, made for receiving.
+
+`trio.SSLStream` hands out one TLS record per call, with a scheduler pass each. A venue writes a record per message,
+so under load that costs more than everything else about a message. This stream decrypts every record that one socket
+read brought before it returns. Certificates and names are checked by the `ssl` module, in the handshake.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+import trio
+
+from orderflow.core.errors import ConnectFailed
+from orderflow.core.text import escape_text
+
+_RECORD_BYTES = 16_384
+_STREAM_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+async def start_tls(transport: trio.abc.Stream, host: str, context: ssl.SSLContext) -> TlsStream:
+    """Do the TLS handshake as a client of `host` on `transport`, which the caller closes whatever happens.
+
+    Raises: ConnectFailed: tls with the certificate error itself, or closed.
+    """
+    stream = TlsStream(transport, host, context)
+    try:
+        await stream.do_handshake()
+    except ssl.SSLError as error:
+        raise _handshake_failed(host, error) from error
+    except _STREAM_ERRORS as error:
+        raise ConnectFailed(f"{host} closed during the TLS handshake", reason="closed") from error
+    return stream
+
+
+class TlsStream(trio.abc.Stream):
+    """Made by `start_tls`. One task may send while another receives. Errors are those of any Trio stream.
+
+    A peer that closes TCP without TLS's farewell is an ordinary end of stream, and so are we: a WebSocket has its own.
+    """
+
+    def __init__(self, transport: trio.abc.Stream, host: str, context: ssl.SSLContext) -> None:
+        self._transport = transport
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._send_lock = trio.StrictFIFOLock()
+        self._over: ssl.SSLError | None = None  # nothing more can be read; may be just an end without a farewell
+
+    async def do_handshake(self) -> None:
+        """Raises: ssl.SSLError, or the transport's errors."""
+        while True:
+            try:
+                self._ssl.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._fill()
+            except ssl.SSLError:
+                await self._flush_quietly()
+                raise
+            else:
+                return await self._flush()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """All that can be decrypted without waiting, once there is anything; b"" at the end of the stream.
+
+        Args: max_bytes: enough to stop at; up to one TLS record more may be returned.
+        """
+        limit = max_bytes or _RECORD_BYTES
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waited = False
+        while True:
+            data, ended = self._decrypt(limit)
+            if self._outgoing.pending:
+                await self._flush_quietly()  # an answer of TLS itself: to a key update, or an alert
+            if data or ended:
+                break
+            await self._fill()
+            waited = True
+        if not waited:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if not data:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            self._ssl.write(data)
+        except ssl.SSLError as error:
+            raise trio.BrokenResourceError from error
+        await self._flush()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        async with self._send_lock:
+            await self._transport.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    def _decrypt(self, limit: int) -> tuple[bytes, bool]:
+        """(what has arrived, whether the stream has ended). An error waits until what came before it was fetched."""
+        pieces: list[bytes] = []
+        size = 0
+        read = self._ssl.read
+        try:
+            while size < limit and self._over is None:
+                piece = read(_RECORD_BYTES)
+                if not piece:
+                    return b"".join(pieces), True
+                pieces.append(piece)
+                size += len(piece)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            self._over = error
+        if self._over is not None and not pieces:
+            if not _is_end(self._over):
+                raise trio.BrokenResourceError from self._over
+            return b"", True
+        return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), False
+
+    async def _fill(self) -> None:
+        if data := await self._transport.receive_some():
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    async def _flush(self) -> None:
+        """Send what TLS has ready. Taken out under the lock, so that records leave in their order."""
+        async with self._send_lock:
+            if data := self._outgoing.read():
+                await self._transport.send_all(data)
+
+    async def _flush_quietly(self) -> None:
+        """Where the peer need not learn, and a broken transport shows itself at the next read."""
+        try:
+            await self._flush()
+        except _STREAM_ERRORS:
+            pass
+
+
+def _handshake_failed(host: str, error: ssl.SSLError) -> ConnectFailed:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConnectFailed(f"certificate of {host} refused: {escape_text(error.verify_message)}", reason="tls")
+    if _is_end(error):
+        return ConnectFailed(f"{host} closed during the TLS handshake", reason="closed")
+    return ConnectFailed(f"no TLS with {host}: {escape_text(error.reason or str(error))}", reason="tls")
+
+
+def _is_end(error: ssl.SSLError) -> bool:
+    ends = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+    return isinstance(error, ends) or error.reason == "UNEXPECTED_EOF_WHILE_READING"

@@ -1,0 +1,192 @@
+"""TLS over memory streams, with Trio's own SSLStream at the other end as the oracle."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orderflow.core.errors import ConnectFailed
+from orderflow.net.tls import TlsStream, start_tls
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_AUTHORITY = trustme.CA()
+_SERVER = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+_AUTHORITY.issue_cert("venue.test").configure_cert(_SERVER)
+
+
+def client_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    _AUTHORITY.configure_trust(context)
+    context.maximum_version = version
+    return context
+
+
+class Counted(trio.abc.HalfCloseableStream):
+    """A memory stream that counts what is read from it."""
+
+    def __init__(self, stream: trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream]) -> None:
+        self._stream = stream
+        self.reads = 0
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        self.reads += 1
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class Pair:
+    def __init__(self, client: TlsStream, server: trio.SSLStream[trio.abc.Stream], transport: Counted) -> None:
+        self.client = client
+        self.server = server
+        self.transport = transport
+
+
+@asynccontextmanager
+async def tls_pair(context: ssl.SSLContext) -> AsyncIterator[Pair]:
+    ours, theirs = trio.testing.memory_stream_pair()
+    transport = Counted(ours)
+    server = trio.SSLStream(theirs, _SERVER, server_side=True)
+    client: TlsStream | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.do_handshake)
+        client = await start_tls(transport, "venue.test", context)
+    yield Pair(client, server, transport)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_all_records_that_have_arrived_come_with_one_read(version: ssl.TLSVersion) -> None:
+    async with tls_pair(client_context(version)) as pair:
+        await pair.server.send_all(b"first")  # with TLS 1.3 the session tickets come along
+        assert await pair.client.receive_some(65_536) == b"first"
+        before = pair.transport.reads
+        for number in range(50):
+            await pair.server.send_all(b"record %d;" % number)
+        received = await pair.client.receive_some(65_536)
+        assert received == b"".join(b"record %d;" % number for number in range(50))
+        assert pair.transport.reads == before + 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.binary(max_size=40_000), max_size=5), st.integers(1, 70_000))
+def test_both_directions_carry_everything(pieces: list[bytes], max_bytes: int) -> None:
+    sent = b"".join(pieces)
+
+    async def send(stream: trio.abc.SendStream) -> None:
+        for piece in pieces:
+            await stream.send_all(piece)
+
+    async def check(stream: trio.abc.ReceiveStream) -> None:
+        received = b""
+        while len(received) < len(sent):
+            received += await stream.receive_some(max_bytes)
+        assert received == sent
+
+    async def main() -> None:
+        async with tls_pair(client_context()) as pair, trio.open_nursery() as nursery:
+            for stream in (pair.client, pair.server):
+                nursery.start_soon(send, stream)
+                nursery.start_soon(check, stream)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("farewell", [True, False])
+async def test_the_end_of_the_stream_comes_after_the_data(farewell: bool) -> None:
+    async with tls_pair(client_context()) as pair:
+        await pair.server.send_all(b"last words")
+        await (pair.server.aclose() if farewell else pair.server.transport_stream.aclose())
+        assert await pair.client.receive_some() == b"last words"
+        assert await pair.client.receive_some() == b""
+        assert await pair.client.receive_some() == b""
+
+
+async def test_a_forged_record_breaks_the_stream_after_what_was_good() -> None:
+    async with tls_pair(client_context()) as pair:
+        await pair.server.send_all(b"good")
+        await pair.server.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+        assert await pair.client.receive_some() == b"good"
+        with pytest.raises(trio.BrokenResourceError):
+            await pair.client.receive_some()
+
+
+async def test_reading_in_a_flood_lets_others_run() -> None:
+    async with tls_pair(client_context()) as pair:
+        await pair.server.send_all(b"x" * 300_000)
+        async with trio.open_nursery() as nursery:
+            laps: list[int] = []
+
+            async def bystander() -> None:
+                while True:
+                    laps.append(1)
+                    await trio.lowlevel.checkpoint()
+
+            nursery.start_soon(bystander)
+            size = reads = 0
+            while size < 300_000:
+                size += len(await pair.client.receive_some(1000))
+                reads += 1
+            assert reads > 10
+            assert len(laps) >= reads - 1
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "host, context, answer, reason",
+    [
+        ("other.test", client_context(), None, "tls"),
+        ("venue.test", ssl.create_default_context(), None, "tls"),
+        ("venue.test", client_context(), b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls"),
+        ("venue.test", client_context(), b"", "closed"),
+        ("venue.test", client_context(), b"\x16\x03\x03", "closed"),
+    ],
+)
+async def test_a_handshake_that_fails_is_named(
+    host: str, context: ssl.SSLContext, answer: bytes | None, reason: str
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+
+    async def serve() -> None:
+        if answer is None:
+            with pytest.raises(trio.BrokenResourceError):
+                await trio.SSLStream(theirs, _SERVER, server_side=True).do_handshake()
+            return
+        await theirs.receive_some()
+        await theirs.send_all(answer)
+        await theirs.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        with pytest.raises(ConnectFailed) as caught:
+            await start_tls(ours, host, context)
+        await ours.aclose()
+    assert caught.value.reason == reason
+
+
+async def test_a_lost_transport_is_a_lost_stream() -> None:
+    async with tls_pair(client_context()) as pair:
+        await pair.transport.aclose()
+        for operation in (partial(pair.client.send_all, b"x"), pair.client.receive_some):
+            with pytest.raises(trio.ClosedResourceError):
+                await operation()
