@@ -10,6 +10,7 @@ import trio
 from orderflow.bybit.rest import RestError
 from orderflow.core.clock import OffsetEstimator
 from orderflow.core.errors import WireError
+from orderflow.core.text import escape_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,8 +100,9 @@ class _ClockTask:
     def _failed(self, error: RestError | WireError) -> None:
         if error.reason != self._reason:
             self._reason = error.reason
-            log.warning("the exchange's time is not to be had: %s", error)
-            self._trouble(str(error))
+            text = escape_text(str(error))
+            log.warning("the exchange's time is not to be had: %s", text)
+            self._trouble(text)
 
     def _recovered(self) -> None:
         if self._reason:

@@ -7,11 +7,9 @@ named in the environment are not used: what this program talks to is written in 
 from __future__ import annotations
 
 import random
-import socket
 import ssl
-import zlib
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,6 +23,7 @@ from orderflow.bybit.rest import (
     ApiKeyInfo,
     InstrumentPage,
     RestBook,
+    RestError,
     RestPaused,
     RestRefused,
     RestRequest,
@@ -40,8 +39,8 @@ from orderflow.bybit.rest import (
 )
 from orderflow.core.clock import TimeSample
 from orderflow.core.errors import ConfigError, MisuseError, WireError
-from orderflow.core.text import escape_text
 from orderflow.core.types import Category, Instrument, InstrumentId, WalletRow, sort_instruments
+from orderflow.net.answers import read_body, translated
 from orderflow.net.dial import make_ssl_context
 from orderflow.net.tap import read_clocks
 
@@ -53,7 +52,8 @@ if TYPE_CHECKING:
     from orderflow.bybit.signing import Signer
     from orderflow.net.tap import Clock
 
-MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+T = TypeVar("T")
+
 RETRIES: Final = 2
 RETRY_PAUSE_S: Final = 0.5
 KEEPALIVE_S: Final = 75.0  # longer than the pause between two clock samples, which need a warm connection
@@ -112,9 +112,9 @@ class RestClient:
     async def server_time(self) -> TimeSample:
         """One sample for the clock offset. Not retried: the caller samples again anyway."""
         sent_ns, sent_mono_ns = self._clock()
-        body = await self._call(SERVER_TIME, retries=0)
-        received_ns, received_mono_ns = self._clock()
-        server = parse_server_time(body)
+        (received_ns, received_mono_ns), server = await self._call(
+            SERVER_TIME, lambda body: (self._clock(), parse_server_time(body)), retries=0
+        )
         return TimeSample(
             sent_ns=sent_ns,
             sent_mono_ns=sent_mono_ns,
@@ -139,15 +139,15 @@ class RestClient:
 
     async def orderbook(self, instrument: InstrumentId, levels: int = 1000) -> RestBook:
         """The book as REST has it, up to `levels` (1 to 1000) per side."""
-        return parse_orderbook(await self._call(orderbook_request(instrument, levels)), instrument)
+        return await self._call(orderbook_request(instrument, levels), lambda body: parse_orderbook(body, instrument))
 
     async def wallet_balance(self) -> tuple[WalletRow, ...]:
         """The unified account. Needs a signer."""
-        return parse_wallet(await self._call(WALLET_BALANCE))
+        return await self._call(WALLET_BALANCE, parse_wallet)
 
     async def api_key_info(self) -> ApiKeyInfo:
         """What our key may do. Needs a signer."""
-        return parse_api_key(await self._call(API_KEY_INFO))
+        return await self._call(API_KEY_INFO, parse_api_key)
 
     def statistics(self) -> RestStatistics:
         return RestStatistics(
@@ -161,7 +161,7 @@ class RestClient:
         pages: list[InstrumentPage] = []
         for symbol in symbols:
             try:
-                pages.append(parse_instruments(await self._call(instruments_request(category, symbol)), category))
+                pages.append(await self._page(category, symbol))
             except RestRefused as error:
                 if error.ret_code != BAD_PARAMETER:
                     raise
@@ -174,7 +174,7 @@ class RestClient:
         cursors = {""}
         cursor = ""
         while missing and len(pages) < MAX_PAGES:
-            page = parse_instruments(await self._call(instruments_request(category, cursor=cursor)), category)
+            page = await self._page(category, cursor=cursor)
             pages.append(page)
             missing -= {row.id.symbol for row in page.instruments}
             cursor = page.cursor
@@ -183,17 +183,21 @@ class RestClient:
             cursors.add(cursor)
         return pages
 
+    async def _page(self, category: Category, symbol: str = "", cursor: str = "") -> InstrumentPage:
+        request = instruments_request(category, symbol, cursor)
+        return await self._call(request, lambda body: parse_instruments(body, category))
+
     # --- one call
 
-    async def _call(self, request: RestRequest, retries: int = RETRIES) -> bytes:
-        """The body of an answer with status 200, within the deadline, transient failures tried again."""
+    async def _call(self, request: RestRequest, parse: Callable[[bytes], T], retries: int = RETRIES) -> T:
+        """What `parse` makes of the answer, within the deadline, transient failures tried again."""
         self._hold_back()
         if request.signed and self._signer is None:
             raise MisuseError(f"{request.path} needs credentials")
         with trio.move_on_after(self._timeout_s) as scope:
             while True:
                 try:
-                    return await self._attempt(request)
+                    return await self._attempt(request, parse)
                 except RestUnavailable:
                     if retries <= 0:
                         raise
@@ -214,31 +218,25 @@ class RestClient:
         self._held_back += 1
         raise type(self._paused)(self._paused.detail, reason=self._paused.reason, pause_s=left_s)
 
-    async def _attempt(self, request: RestRequest) -> bytes:
-        import httpx
-
+    async def _attempt(self, request: RestRequest, parse: Callable[[bytes], T]) -> T:
         self._requests += 1
-        failure: Exception
         try:
-            return await self._exchange(request)
+            return parse(await self._exchange(request))
         except RestPaused as error:
             self._paused, self._paused_until = error, trio.current_time() + error.pause_s
-            failure = error
-        except httpx.HTTPError as error:
-            failure = _translate(error)
-        except httpx.InvalidURL:
-            failure = RestUnavailable("invalid answer", reason="garbage")
-        except (RestRefused, RestUnavailable, WireError) as error:
-            failure = error
-        self._failures += 1
-        raise failure  # from outside the handler: httpx's error holds the signed request
+            self._failures += 1
+            raise
+        except (RestError, WireError):
+            self._failures += 1
+            raise
 
     async def _exchange(self, request: RestRequest) -> bytes:
         """Send one request and read its answer; the headers of signed ones are made as it leaves."""
         message = self._client.build_request("GET", request.target)
-        response = await self._client.send(message, auth=self._sign if request.signed else None, stream=True)
+        auth = self._sign if request.signed else None
+        response = await translated(self._client.send(message, auth=auth, stream=True), "garbage")
         try:
-            body = await _read_body(response)
+            body = await translated(read_body(response), "closed")
         finally:
             with trio.move_on_after(CLOSE_TIMEOUT_S, shield=True):
                 await response.aclose()
@@ -317,57 +315,3 @@ def _tls(base_url: str, ca_file: str) -> ssl.SSLContext:
     return ssl.SSLContext(
         ssl.PROTOCOL_TLS_CLIENT
     )  # never used, and trusting nobody: reading the authorities takes time
-
-
-async def _read_body(response: httpx.Response) -> bytes:
-    """The whole body, decompressed, but never more than MAX_BODY_BYTES of it."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
-        raise WireError("shape", f"content-encoding {escape_text(encoding, 40)}")
-    unzip = zlib.decompressobj(16 + zlib.MAX_WBITS) if encoding == "gzip" else None
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        try:
-            body += chunk if unzip is None else unzip.decompress(chunk, MAX_BODY_BYTES + 1 - len(body))
-        except zlib.error:
-            raise WireError("shape", "body is no gzip") from None
-        if len(body) > MAX_BODY_BYTES:
-            raise WireError("size", f"body over {MAX_BODY_BYTES} bytes")
-    if unzip is not None and not unzip.eof:
-        raise RestUnavailable("body cut short", reason="closed")
-    return bytes(body)
-
-
-def _translate(error: httpx.HTTPError) -> RestUnavailable:
-    """httpx's error as ours, named after what is at the bottom of it."""
-    import httpx
-
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, socket.gaierror):
-            return RestUnavailable(escape_text(cause.strerror or str(cause)), reason="dns")
-        if isinstance(cause, ssl.SSLError):
-            text = getattr(cause, "verify_message", "") or cause.reason or str(cause)
-            return RestUnavailable(escape_text(text), reason="tls")
-        if isinstance(cause, ConnectionRefusedError):
-            return RestUnavailable("connection refused", reason="refused")
-    if isinstance(error, httpx.ConnectError):
-        return RestUnavailable(escape_text(str(error) or type(causes[-1]).__name__), reason="connect")
-    if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
-        return RestUnavailable(escape_text(str(error)), reason="garbage")
-    return RestUnavailable(escape_text(str(error) or type(error).__name__), reason="closed")
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """An error and all that led to it, outermost first."""
-    seen: list[BaseException] = []
-    waiting = [error]
-    while waiting:
-        current = waiting.pop(0)
-        if any(current is known for known in seen):
-            continue
-        seen.append(current)
-        if isinstance(current, BaseExceptionGroup):
-            waiting.extend(current.exceptions)
-        waiting.extend(cause for cause in (current.__cause__, current.__context__) if cause is not None)
-    return seen
