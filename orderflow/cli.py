@@ -1,0 +1,303 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from orderflow import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+EXIT_CODES: Final = """\
+exit codes:
+  0        done, or stopped by request (Ctrl-C, SIGTERM, --duration, closed pipe)
+  1        a bug in orderflow: please report it with the traceback
+  2        usage or settings are wrong; nothing was connected
+  3        the exchange refused the credentials for good
+  4        the exchange could not be reached for longer than a given limit
+  70       the watchdog ended a program that hung
+  130/143  a second Ctrl-C or SIGTERM ended the program at once
+"""
+
+_RUN_TEXT: Final = """\
+Watch Bybit's order books live: one line of metrics per symbol and interval on standard output, alerts from plugins,
+logs on standard error. Public data needs no key. `orderflow demo` shows the same without a network.
+
+Settings come from settings.toml, .secrets.toml, ORDERFLOW_* variables and these options; later wins.
+"""
+
+_EXAMPLES: Final = """\
+examples:
+  orderflow demo                                    the whole program, offline, against the embedded exchange
+  orderflow run --symbol BTCUSDT --symbol spot:BTCUSDT --interval 1
+  orderflow run --log-format json | jq 'select(.event == "alert")'
+  orderflow doctor                                  what works from here, and how to mend what does not
+  orderflow plugins new whale                       write your own alert in five minutes
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; imports nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="orderflow",
+        description="Real-time order flow for Bybit: live books, metrics you can trust, alerts you can write.",
+        epilog=f"{_EXAMPLES}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"orderflow {__version__}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    _add_run(commands, "run", "watch the exchange", _run)
+    _add_run(commands, "demo", "the same against the embedded exchange; needs nothing", _demo)
+    _add_sim(commands)
+    _add_plugins(commands)
+    _add_config(commands)
+    _add_doctor(commands)
+    _add_bench(commands)
+    completion = _command(commands, "completion", "print a completion script for your shell", _completion)
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="eval it, or put it where your shell looks")
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # the type has no public name
+
+
+def _command(
+    commands: _Commands[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    run: Callable[[argparse.Namespace], int] | None,
+    *,
+    description: str = "",
+    epilog: str = "",
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=description or f"{text[0].upper()}{text[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if run is not None:
+        parser.set_defaults(run=run)
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that reads settings."""
+    parser.add_argument("--env", metavar="NAME", help="mainnet, testnet, demo_trading or sim")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="read this file in place of ./settings.toml")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="any setting by its dotted key; repeatable"
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print data as JSON")
+
+
+def _add_run(
+    commands: _Commands[argparse.ArgumentParser], name: str, text: str, run: Callable[[argparse.Namespace], int]
+) -> None:
+    parser = _command(commands, name, text, run, description=_RUN_TEXT, epilog=EXIT_CODES)
+    _add_settings(parser)
+    parser.add_argument(
+        "--symbol",
+        metavar="SYMBOL",
+        action="append",
+        help="BTCUSDT, or spot:BTCUSDT; repeatable, replaces the settings'",
+    )
+    parser.add_argument("--category", choices=("linear", "inverse", "spot"), help="of symbols without one")
+    parser.add_argument("--depth", metavar="N", help="levels per side: 1, 50, 200 or 1000")
+    parser.add_argument("--interval", metavar="S", help="seconds between two ticks, 0.1 at the least")
+    parser.add_argument("--duration", metavar="S", help="stop after so many seconds (0: run until stopped)")
+    parser.add_argument("--log-format", choices=("human", "json"), help="json: every line of stdout is a JSON object")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="of the log on stderr")
+    parser.add_argument("--view", choices=("auto", "live", "lines"), default=None, help="a live screen, or plain lines")
+    parser.add_argument(
+        "--book-out", metavar="FILE", type=Path, help="write every book as JSON at the end and on SIGUSR1"
+    )
+    if name == "demo":
+        parser.add_argument("--seed", metavar="N", help="of the simulated market: same seed, same day")
+
+
+def _add_sim(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "sim", "serve the simulated exchange to any Bybit client", _sim)
+    from orderflow.sim.options import add_arguments
+
+    add_arguments(parser)
+
+
+def _add_plugins(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "plugins", "list, write and check alert plugins", None)
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    listing = _command(actions, "list", "what is found, what is enabled, and how it is set", _plugins_list)
+    _add_settings(listing)
+    _add_json(listing)
+    new = _command(actions, "new", "write a working plugin and its test to start from", _plugins_new)
+    new.add_argument("name", help="lower-case letters, digits and underscores")
+    new.add_argument("--folder", type=Path, default=Path("plugins"), help="where to (default: plugins)")
+    check = _command(actions, "check", "load plugins and run them against sample ticks", _plugins_check)
+    check.add_argument("path", nargs="*", type=Path, help="files; none: those the settings enable")
+    _add_settings(check)
+    _add_json(check)
+
+
+def _add_config(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "config", "show, check or begin the settings", None)
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    show = _command(actions, "show", "the settings in force, secrets masked", _config_show)
+    _add_settings(show)
+    show.add_argument("--origin", action="store_true", help="where each value came from")
+    _add_json(show)
+    check = _command(actions, "check", "read everything and say what is wrong", _config_check)
+    _add_settings(check)
+    init = _command(actions, "init", "write settings.toml and .secrets.toml to start from", _config_init)
+    init.add_argument("--folder", type=Path, default=Path(), help="where to (default: here)")
+    init.add_argument("--force", action="store_true", help="replace files that are there")
+
+
+def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "doctor", "check everything a run depends on: pass, warn or fail, and the fix", _doctor)
+    _add_settings(parser)
+    _add_json(parser)
+
+
+def _add_bench(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "bench", "measure the speed of this machine and this program", _bench)
+    from orderflow.bench.options import add_arguments
+
+    add_arguments(parser)
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+def settings_options(args: argparse.Namespace) -> dict[str, object]:
+    """Command line -> dotted settings keys. Raises: ConfigError for a `--set` without `=`."""
+    from orderflow.core.errors import ConfigError
+    from orderflow.core.text import escape_text
+
+    options: dict[str, object] = {
+        "symbols": getattr(args, "symbol", None),
+        "category": getattr(args, "category", None),
+        "depth": getattr(args, "depth", None),
+        "interval_s": getattr(args, "interval", None),
+        "duration_s": getattr(args, "duration", None),
+        "log_format": getattr(args, "log_format", None),
+        "log_level": getattr(args, "log_level", None),
+        "sim.seed": getattr(args, "seed", None),
+    }
+    for text in args.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"option --set: {escape_text(text, 60)}: expected KEY=VALUE")
+        options[key.strip()] = value
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _run(args: argparse.Namespace) -> int:
+    from orderflow.commands import run
+
+    return run(args, settings_options(args), demo=False)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from orderflow.commands import run
+
+    args.env = args.env or "sim"
+    return run(args, settings_options(args), demo=True)
+
+
+def _sim(args: argparse.Namespace) -> int:
+    from orderflow.sim.command import main
+
+    return main(args)
+
+
+def _plugins_list(args: argparse.Namespace) -> int:
+    from orderflow.commands import plugins_list
+
+    return plugins_list(args, settings_options(args))
+
+
+def _plugins_new(args: argparse.Namespace) -> int:
+    from orderflow.commands import plugins_new
+
+    return plugins_new(args)
+
+
+def _plugins_check(args: argparse.Namespace) -> int:
+    from orderflow.commands import plugins_check
+
+    return plugins_check(args, settings_options(args))
+
+
+def _config_show(args: argparse.Namespace) -> int:
+    from orderflow.commands import config_show
+
+    return config_show(args, settings_options(args))
+
+
+def _config_check(args: argparse.Namespace) -> int:
+    from orderflow.commands import config_check
+
+    return config_check(args, settings_options(args))
+
+
+def _config_init(args: argparse.Namespace) -> int:
+    from orderflow.commands import config_init
+
+    return config_init(args)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from orderflow.doctor import main
+
+    return main(args, settings_options(args))
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from orderflow.bench.command import main
+
+    return main(args)
+
+
+def _completion(args: argparse.Namespace) -> int:
+    try:
+        import shtab
+    except ImportError:
+        sys.stderr.write("orderflow completion needs shtab: pip install 'bybit-orderflow[completion]'\n")
+        return 2
+    sys.stdout.write(shtab.complete(build_parser(), shell=args.shell) + "\n")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns: the exit code."""
+    from orderflow.core.errors import ConfigError, MisuseError, PluginError
+
+    args = build_parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+    except ConfigError as exc:
+        sys.stderr.write("".join(f"orderflow: {problem}\n" for problem in exc.problems))
+        return 2
+    except (MisuseError, PluginError) as exc:
+        from orderflow.core.text import escape_text
+
+        sys.stderr.write(f"orderflow: {escape_text(str(exc), 1000)}\n")
+        return 2
+    except KeyboardInterrupt:  # before there was anything to stop
+        return 0
+    except BrokenPipeError:  # the reader of our output went away
+        return 0
+    return code
+
+
+def entry() -> NoReturn:
+    """The `orderflow` command."""
+    sys.exit(main())
