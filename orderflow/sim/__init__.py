@@ -1,1 +1,1 @@
-"""The simulated exchange: a faithful local Bybit V5. Imports core and bybit; the program imports it only for demo and sim."""
+"""The simulated exchange: a faithful local Bybit V5. Imports core and bybit; loaded only for demo, sim and bench."""

@@ -1,0 +1,204 @@
+"""`orderflow sim`: serve the simulated exchange to any client until stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import ssl
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import trio
+
+from orderflow.core.errors import ConfigError
+from orderflow.core.types import Category, InstrumentId
+from orderflow.sim.catalogue import CATALOGUE, catalogue_by_id, make_instruments
+from orderflow.sim.server import ServerPolicy, SimConfig, serve, serve_backend
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from orderflow.sim.backend import Backend
+    from orderflow.sim.instruments import SimInstrument
+    from orderflow.sim.server import SimServer
+
+USAGE_ERROR: Final = 2
+CANNOT_LISTEN: Final = 1
+DEFAULT_PORT: Final = 9000
+BOOK_DEPTHS: Final = (1, 50, 200, 1000)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `orderflow sim`."""
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any free one (default: %(default)s)")
+    add("--symbols", metavar="LIST", help="list only these, e.g. BTCUSDT,spot:BTCUSDT,inverse:BTCUSD (default: all)")
+    add("--count", type=int, default=0, metavar="N", help="list N synthetic linear symbols as well")
+    add("--seed", type=int, default=7, help="same seed, same day (default: %(default)s)")
+    add("--play", type=Path, nargs="+", metavar="FILE", help="serve recorded sessions instead of a simulated market")
+    add("--instruments", type=Path, metavar="FILE", help="with --play: a recorded instruments-info answer")
+    add("--speed", default="1", metavar="X", help="with --play: 1, 10, ... or max (default: %(default)s)")
+    add("--shift-time", action="store_true", help="with --play: move the recorded timestamps to now")
+    add("--flood", action="store_true", help="push ready-made book deltas as fast as clients take them")
+    add("--rate", type=float, metavar="N", help="push ready-made book deltas at N messages a second")
+    add("--depth", type=int, default=50, choices=BOOK_DEPTHS, help="with --flood and --rate (default: %(default)s)")
+    add("--calibrate", type=Path, metavar="DIR", help="print sim against the recordings in DIR, then exit")
+    add("--tls-cert", type=Path, metavar="FILE", help="PEM certificate: serve wss and https")
+    add("--tls-key", type=Path, metavar="FILE", help="PEM key, when it is not in the certificate's file")
+    add("--client-log", type=Path, metavar="FILE", help="append what clients send as JSON lines")
+    add("--json", action="store_true", help="print the endpoints as one JSON object")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `orderflow sim`. Returns: the exit code (0 stopped by a signal, 1 cannot listen, 2 usage)."""
+    try:
+        if args.calibrate is not None:
+            return _calibrate(args)
+        return _serve_until_stopped(args)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"orderflow sim: {problem}", file=sys.stderr)  # noqa: T201 - a command's own output
+        return USAGE_ERROR
+
+
+def _serve_until_stopped(args: argparse.Namespace) -> int:
+    code = 0
+    try:
+        trio.run(run_sim, args)
+    except* OSError as group:
+        print(f"orderflow sim: {group.exceptions[0]}", file=sys.stderr)  # noqa: T201
+        code = CANNOT_LISTEN
+    return code
+
+
+async def run_sim(args: argparse.Namespace) -> None:
+    """Serve as the options say until SIGINT or SIGTERM. Raises: ConfigError; OSError when it cannot listen."""
+    start = _starter(args)
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            server: SimServer = await nursery.start(start)
+            announce(server, as_json=args.json)
+            async for _ in signals:
+                break
+            nursery.cancel_scope.cancel()
+    statistics = server.statistics()
+    print(  # noqa: T201
+        f"served {statistics.opened} connections, {statistics.messages} messages, {statistics.requests} requests",
+        file=sys.stderr,
+    )
+
+
+def announce(server: SimServer, *, as_json: bool) -> None:
+    """Print where the exchange is and how to point clients at it."""
+    print(json.dumps(endpoints(server)) if as_json else _human(server), flush=True)  # noqa: T201
+
+
+def endpoints(server: SimServer) -> dict[str, Any]:
+    return {
+        "event": "sim",
+        "host": server.host,
+        "port": server.port,
+        "rest": server.rest_url,
+        "public": {category.value: server.ws_url(category) for category in Category},
+        "private": server.private_url,
+        "environment": server.environment(),
+    }
+
+
+def _human(server: SimServer) -> str:
+    rest, public = server.rest_url, server.ws_url("linear")
+    exports = "\n".join(f"  export {name}='{value}'" for name, value in server.environment().items())
+    return (
+        f"simulated Bybit V5 on {server.host}:{server.port}\n"
+        f"  public   {server.public_url}\n  private  {server.private_url}\n  REST     {rest}\n"
+        f"orderflow (then: orderflow run):\n{exports}\n"
+        f"pybit:   WebSocket(channel_type='linear', testnet=False); see docs/simulator.md for the URL override\n"
+        f"ccxt:    exchange.urls['api']['ws']['public']['linear'] = '{public}'; REST likewise, see docs/simulator.md\n"
+        f"Ctrl-C stops it."
+    )
+
+
+# --- from options to a running server -------------------------------------------------------------------------------
+
+
+def _starter(args: argparse.Namespace) -> Callable[..., Awaitable[NoReturn]]:
+    """The server task the options ask for, ready for `nursery.start()`."""
+    policy = ServerPolicy(host=args.host, port=args.port, client_log=args.client_log, seed=args.seed)
+    tls = tls_context(args.tls_cert, args.tls_key)
+    backend = _other_backend(args)
+    if backend is not None:
+
+        async def start_backend(*, task_status: trio.TaskStatus[SimServer]) -> NoReturn:
+            await serve_backend(backend, policy, tls=tls, task_status=task_status)
+
+        return start_backend
+    config = SimConfig(instruments=choose(args.symbols, args.count), seed=args.seed, server=policy, tls=tls)
+
+    async def start(*, task_status: trio.TaskStatus[SimServer]) -> NoReturn:
+        await serve(config, task_status=task_status)
+
+    return start
+
+
+def _other_backend(args: argparse.Namespace) -> Backend | None:
+    """A recording or a flood, when asked for."""
+    if args.play:
+        from orderflow.sim.play import PlayBackend, parse_speed
+
+        return PlayBackend.open(args.play, parse_speed(args.speed), args.instruments, shift_time=args.shift_time)
+    if args.flood or args.rate is not None:
+        from orderflow.sim.flood import FloodBackend
+
+        items = choose(args.symbols or "BTCUSDT", args.count)
+        return FloodBackend.prepare(items, args.depth, args.rate, args.seed)
+    return None
+
+
+def choose(symbols: str | None, count: int) -> tuple[SimInstrument, ...]:
+    """The instruments of `--symbols` and `--count`. Raises: ConfigError for a name that is not in the catalogue."""
+    synthetic = make_instruments(count) if count > 0 else ()
+    if symbols is None:
+        return (*CATALOGUE, *synthetic)
+    known = catalogue_by_id()
+    chosen: dict[InstrumentId, SimInstrument] = {}
+    problems: list[str] = []
+    for name in symbols.split(","):
+        category, _, symbol = name.strip().rpartition(":")
+        wanted = InstrumentId(Category(category), symbol) if category in tuple(Category) else None
+        if not category:
+            wanted = next((item for item in known if item.symbol == symbol), None)
+        if wanted is None or wanted not in known:
+            names = ", ".join(str(item) for item in known)
+            problems.append(f"--symbols: {name!a} is not listed here; there are {names}")
+        else:
+            chosen[wanted] = known[wanted]
+    if problems:
+        raise ConfigError(*problems)
+    return (*chosen.values(), *synthetic)
+
+
+def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """A server context, or None without a certificate. Raises: ConfigError when the files do not serve."""
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--tls-cert: {error}") from error
+    return context
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from orderflow.sim.calibrate import print_table
+
+    return print_table(args.calibrate, seed=args.seed, as_json=args.json)
+
+
+if __name__ == "__main__":
+    _parser = argparse.ArgumentParser(prog="orderflow sim", description=__doc__)
+    add_arguments(_parser)
+    sys.exit(main(_parser.parse_args()))
