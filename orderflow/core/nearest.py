@@ -8,15 +8,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_SHOWN = 8
+
+
 def nearest(word: str, names: Iterable[str]) -> str | None:
-    """The one of `names` most like `word`; None when there are none."""
+    """The one of `names` most like `word`; None when none is like it."""
     from difflib import get_close_matches  # needed only when something is wrong already
 
-    found = get_close_matches(word[:200], sorted(names), n=1, cutoff=0.0)
+    found = get_close_matches(word[:200], sorted(names), n=1, cutoff=0.5)
     return found[0] if found else None
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """`; did you mean 'spread'?` to append to a message; empty when there is nothing to suggest."""
-    name = nearest(word, names)
-    return "" if name is None else f"; did you mean {name!r}?"
+    """To append to a message: `; did you mean 'spread'?`, or what names there are when none is like `word`."""
+    known = sorted(names)
+    name = nearest(word, known)
+    if name is not None:
+        return f"; did you mean {name!r}?"
+    more = ", ..." if len(known) > _SHOWN else ""
+    return f"; known: {', '.join(known[:_SHOWN])}{more}" if known else ""

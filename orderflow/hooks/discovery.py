@@ -44,6 +44,7 @@ class Origin(enum.StrEnum):
     BUNDLED = "bundled"
     FOLDER = "folder"
     ENTRY_POINT = "entry_point"
+    TEST = "test"  # given to a PluginHarness by its author: not asked who else may write to it
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from orderflow.core.text import escape_text
+
 if TYPE_CHECKING:
     from orderflow.hooks.discovery import Source
 
@@ -134,7 +136,7 @@ class Record:
         return PluginStatistics(
             name=self.name,
             version=self.version,
-            where=self.where,
+            where=escape_text(self.where, 1000),
             origin=self.source.origin if self.source is not None else "",
             hooks=self.hooks,
             state=self.state,
