@@ -198,11 +198,7 @@ class _Opening:
 
     def one_error(self, group: BaseExceptionGroup[BaseException]) -> BaseException:
         """The one error a group stands for; the group itself when it holds more, or only cancellation."""
-        errors: list[BaseException] = []
-        for leaf in _leaves(group):
-            error = self._translate(leaf)
-            if not isinstance(leaf, trio.Cancelled) and not any(error is known for known in errors):
-                errors.append(error)
+        errors = [self._translate(leaf) for leaf in _leaves(group) if not isinstance(leaf, trio.Cancelled)]
         if len(errors) == 1:
             return errors[0]
         if not errors or not all(isinstance(error, OrderflowError) for error in errors):
@@ -214,8 +210,7 @@ class _Opening:
         """trio-websocket's reader task lets errors of three libraries out."""
         if not isinstance(error, _LIBRARY_ERRORS):
             return error
-        # Refusing an answer, it tries to send a refusal in turn, which a client cannot: the real reason is the context.
-        cause = error.__context__ if isinstance(error.__context__, RemoteProtocolError) else error
+        cause = _remote_reason(error)
         translated: TransientFeedError
         if self._is_open or self._tap is None:
             translated = ConnectionLost(escape_text(str(cause)))
@@ -224,6 +219,14 @@ class _Opening:
             translated = ConnectFailed(what, reason="garbage")
         translated.__cause__ = error
         return translated
+
+
+def _remote_reason(error: BaseException) -> BaseException:
+    """Refusing an answer, trio-websocket sends a refusal in turn, which h11 forbids: the reason is further down."""
+    reason: BaseException | None = error
+    while reason is not None and not isinstance(reason, RemoteProtocolError):
+        reason = reason.__context__
+    return reason or error
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -92,6 +92,26 @@ class Venue:
         return self._heard.popleft()
 
 
+class Recorder(trio.abc.Stream):
+    """Keeps what is written instead of passing it on."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.written = b""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class Inbox:
     """An `on_batch` that keeps what it gets."""
 
@@ -224,6 +244,21 @@ async def test_non_ascii_in_the_answer_does_not_matter(autojump_clock: trio.test
         assert link.statistics().messages == 0
 
 
+async def test_an_answer_in_single_bytes_is_understood(autojump_clock: trio.testing.MockClock) -> None:
+    async def script(venue: Venue) -> None:
+        stream = venue.stream
+        venue.stream = Recorder(stream)
+        await venue.accept(then=text_frame("x" * 200))
+        for byte in venue.stream.written:
+            await stream.send_all(bytes((byte,)))
+            await trio.testing.wait_all_tasks_blocked()
+
+    inbox = Inbox()
+    async with linked(script, inbox):
+        await inbox.wait_for(1)
+    assert inbox.messages == [b"x" * 200]
+
+
 # --- opening fails ------------------------------------------------------------------------------------------------
 
 
@@ -306,6 +341,11 @@ async def test_nonsense_is_refused_at_once(answer: bytes, autojump_clock: trio.t
     assert error.detail.isprintable()
     assert len(error.detail) < 600
     assert trio.current_time() == 0
+
+
+async def test_the_reason_for_refusing_an_answer_is_named(autojump_clock: trio.testing.MockClock) -> None:
+    error = await opening_error(partial(Venue.accept, token=b"forged"))
+    assert "Bad accept token" in error.detail
 
 
 @pytest.mark.parametrize(
@@ -609,7 +649,7 @@ async def test_of_several_core_errors_the_final_one_counts_and_bugs_are_never_lo
 
 
 @asynccontextmanager
-async def deaf_link(policy: LinkPolicy = POLICY) -> AsyncIterator[WebSocketLink]:
+async def deaf_link(policy: LinkPolicy = POLICY, then: bytes = b"") -> AsyncIterator[WebSocketLink]:
     """A link whose peer reads nothing after the upgrade; its sends never finish."""
     ours, theirs = trio.testing.lockstep_stream_pair()
 
@@ -617,7 +657,7 @@ async def deaf_link(policy: LinkPolicy = POLICY) -> AsyncIterator[WebSocketLink]
         return ours
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Venue(theirs).accept)
+        nursery.start_soon(Venue(theirs).accept, then)
         error: Exception | None = None
         try:
             async with open_ws(URL, ignore, policy, dial=dial) as link:
@@ -652,6 +692,12 @@ async def test_leaving_while_the_peer_reads_nothing_takes_the_close_timeout(
     async with deaf_link():
         pass
     assert trio.current_time() == pytest.approx(POLICY.close_timeout_s)
+
+
+async def test_leaving_while_a_pong_is_under_way_is_no_failure(autojump_clock: trio.testing.MockClock) -> None:
+    async with deaf_link(then=PING):
+        await trio.testing.wait_all_tasks_blocked()
+    assert trio.current_time() == 0  # half a frame has left: nothing more can be said
 
 
 async def test_sending_on_a_lost_link_names_the_loss(autojump_clock: trio.testing.MockClock) -> None:
