@@ -1,0 +1,135 @@
+"""What the commands of the command line do. Imported once a command is known; the monitor only where it runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from orderflow import bundled, logs
+from orderflow.config.load import Loaded, load
+from orderflow.hooks.setup import Setup, log_problems, set_up
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from orderflow.config.tree import Settings
+    from orderflow.sim.server import SimServer
+    from orderflow.ui.report import Reporter
+    from orderflow.ui.sink import Output
+
+log = logging.getLogger(__name__)
+
+Options = "Mapping[str, object]"
+
+
+def load_settings(args: argparse.Namespace, options: Mapping[str, object]) -> Loaded:
+    """Read the settings this command line asks for and make logging ready. Raises: ConfigError."""
+    loaded = load(env=args.env, options=options, settings_file=args.config)
+    settings = loaded.settings
+    logs.register_secret(settings.bybit.api_key)
+    logs.register_secret(settings.bybit.api_secret)
+    logs.configure(settings.log_level, colour=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+    return loaded
+
+
+# --- run and demo -------------------------------------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) -> int:
+    """`orderflow run` and `orderflow demo`."""
+    import trio
+
+    loaded = load_settings(args, options)
+    setup = set_up(loaded.settings.plugins, bundled.plugins_folder())
+    setup.check_settings()
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    log_problems(setup.problems)
+    try:
+        return trio.run(_demo if demo else _monitor, loaded.settings, setup, args)
+    finally:
+        logs.flush()
+
+
+async def _monitor(settings: Settings, setup: Setup, args: argparse.Namespace) -> int:
+    from orderflow.app import Monitor
+    from orderflow.ui.sink import Output
+
+    live = _wants_view(args.view, settings)
+    output = Output(confess=_confession(settings))
+    monitor = Monitor(
+        settings,
+        setup.host,
+        _reporter(settings, output),
+        output,
+        show=_view(settings, output) if live else None,
+        book_out=args.book_out,
+    )
+    return await monitor.run()
+
+
+async def _demo(settings: Settings, setup: Setup, args: argparse.Namespace) -> int:
+    """The monitor and the embedded exchange in one nursery; the exchange outlives the monitor."""
+    import msgspec
+    import trio
+
+    from orderflow.sim.catalogue import catalogue_by_id
+    from orderflow.sim.server import ServerPolicy, SimConfig, serve
+
+    known = catalogue_by_id()
+    listed = tuple(known[key] for key in settings.instruments if key in known)
+    config = SimConfig(
+        instruments=listed,
+        seed=settings.sim.seed,
+        server=ServerPolicy(host=settings.sim.host, port=settings.sim.port),
+    )
+    async with trio.open_nursery() as nursery:
+        server: SimServer = await nursery.start(lambda task_status: serve(config, task_status=task_status))
+        addresses = msgspec.structs.replace(
+            settings.bybit,
+            public_ws_url=server.public_url,
+            private_ws_url=server.private_url,
+            rest_url=server.rest_url,
+        )
+        code = await _monitor(msgspec.structs.replace(settings, bybit=addresses), setup, args)
+        nursery.cancel_scope.cancel(reason="the monitor stopped")
+    return code
+
+
+def _wants_view(choice: str | None, settings: Settings) -> bool:
+    return False
+
+
+def _view(settings: Settings, output: Output):
+    return None
+
+
+def _reporter(settings: Settings, output: Output) -> Reporter:
+    from orderflow.ui.line import choose_look
+    from orderflow.ui.report import HumanReporter, JsonReporter
+
+    if settings.log_format == "json":
+        return JsonReporter(output.put)
+    look = choose_look(
+        settings.emoji,
+        terminal=sys.stdout.isatty(),
+        encoding=sys.stdout.encoding,
+        environ=os.environ,
+        categories=len({key.category for key in settings.instruments}) > 1,
+    )
+    return HumanReporter(output.put, look)
+
+
+def _confession(settings: Settings):
+    """The line that stands where a slow reader of our output missed some."""
+    import time
+
+    from orderflow.ui import jsonlines
+
+    if settings.log_format == "json":
+        return lambda lines: jsonlines.encode_dropped(lines, ts=time.time_ns() // 1_000_000) + "\n"
+    return lambda lines: f"... {lines} lines dropped here: the reader of this output was too slow\n"
