@@ -40,8 +40,11 @@ def value_text(value: Any, limit: int = _SHOWN) -> str:
     return escape_text(str(value), limit)
 
 
-def mask_address(text: str) -> str:
-    """An address with its user name, password, query values and fragment as `***`; other text as it is."""
+def mask_address(text: str, *, path: bool = False) -> str:
+    """An address with its user name, password, query values and fragment as `***`; other text as it is.
+
+    Args: path: mask the path too (a webhook's secret is in it).
+    """
     if "://" not in text:
         return text
     try:
@@ -51,4 +54,5 @@ def mask_address(text: str) -> str:
         return text.partition("://")[0] + "://" + MASK
     netloc = f"{MASK}@{host}" if "@" in parts.netloc else host
     query = "&".join(f"{name.partition('=')[0]}={MASK}" for name in parts.query.split("&")) if parts.query else ""
-    return urlunsplit((parts.scheme, netloc, parts.path, query, MASK if parts.fragment else ""))
+    shown_path = f"/{MASK}" if path and parts.path.strip("/") else parts.path
+    return urlunsplit((parts.scheme, netloc, shown_path, query, MASK if parts.fragment else ""))

@@ -56,10 +56,11 @@ class Place(msgspec.Struct, frozen=True):
 def places(directory: Path, settings_file: Path | None) -> Iterator[Place]:
     """The files that are read, in order. Nothing else ever is. Raises: ConfigError when the bundled one is missing."""
     own = bundled.settings_file()
-    yield Place(Source.BUNDLED, own, f"{SETTINGS_NAME} (bundled)", True)
+    here = _same_file(directory / SETTINGS_NAME, own)  # in a clone the two are one
+    yield Place(Source.BUNDLED, own, SETTINGS_NAME if here else f"{SETTINGS_NAME} (bundled)", True)
     if settings_file is not None:
         yield Place(Source.FILE, directory / settings_file, str(settings_file), True)
-    elif not _same_file(directory / SETTINGS_NAME, own):  # in a clone the two are one
+    elif not here:
         yield Place(Source.FILE, directory / SETTINGS_NAME, SETTINGS_NAME, False)
     yield Place(Source.SECRETS, directory / SECRETS_NAME, SECRETS_NAME, False)
 
