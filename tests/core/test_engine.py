@@ -1,0 +1,193 @@
+"""The reducer: what each event does to the ticks."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from orderflow.core.engine import Engine
+from orderflow.core.text import plain_decimal
+from orderflow.core.types import (
+    BookState,
+    BookStateChanged,
+    BookUpdate,
+    Category,
+    ClockOffset,
+    Distrust,
+    Event,
+    Instrument,
+    InstrumentId,
+    Level,
+    LinkDown,
+    LinkUp,
+    MetricsTick,
+    ResyncNeeded,
+    Syncing,
+    TickDue,
+    TimerDue,
+    TopicRefused,
+    Trade,
+)
+
+LINEAR = InstrumentId(Category.LINEAR, "BTCUSDT")
+SPOT = InstrumentId(Category.SPOT, "BTCUSDT")
+S = 1_000_000_000
+BIDS: list[Level] = [(99.0, 1.0)]
+ASKS: list[Level] = [(101.0, 3.0)]
+
+
+def snapshot(key: InstrumentId = LINEAR, u: int = 10, at: int = 0, recv_ms: float = 1000, ts: int = 1000) -> BookUpdate:
+    return BookUpdate(key, 50, True, BIDS, ASKS, u, 7, ts, ts - 3, round(recv_ms * 1e6), at)
+
+
+def ticks(engine: Engine, recv_ns: int = 5 * S, mono_ns: int = 0) -> dict[InstrumentId, MetricsTick]:
+    outputs = engine.apply(TickDue(recv_ns=recv_ns, mono_ns=mono_ns))
+    found = [output for output in outputs if isinstance(output, MetricsTick)]
+    assert len(found) == len(outputs)
+    return {tick.instrument: tick for tick in found}
+
+
+def started(*keys: InstrumentId) -> Engine:
+    engine = Engine([(key, 50) for key in keys or (LINEAR,)])
+    for key in keys or (LINEAR,):
+        engine.apply(Syncing(instrument=key, reason="subscribe", mono_ns=0))
+        engine.apply(snapshot(key))
+    return engine
+
+
+def test_a_tick_of_a_live_book() -> None:
+    tick = ticks(started(), recv_ns=1_790_000_000_123_456_789, mono_ns=S // 2)[LINEAR]
+    assert (tick.ts, tick.state, tick.reason) == (1_790_000_000_123, BookState.LIVE, "")
+    assert (tick.bid, tick.ask, tick.imbalance, tick.liquidity, tick.u) == (99.0, 101.0, -0.5, 4.0, 10)
+    assert (tick.book_age_ms, tick.counters.updates) == (500.0, 1)
+    assert tick.base_coin is None
+
+
+def test_the_same_symbol_in_two_categories_is_two_books() -> None:
+    engine = started(LINEAR, SPOT)
+    engine.apply(BookUpdate(SPOT, 50, False, [(99.5, 2.0)], [], 11, 8, 1000, 999, S, S))
+    got = ticks(engine)
+    assert (got[LINEAR].bid, got[SPOT].bid) == (99.0, 99.5)
+
+
+@pytest.mark.parametrize(
+    ("events", "state", "reason"),
+    [
+        ([], BookState.EMPTY, "start"),
+        ([Syncing(instrument=LINEAR, reason="subscribe", mono_ns=0)], BookState.SYNCING, "subscribe"),
+        ([LinkDown(link="l", instruments=(LINEAR,), reason="eof", mono_ns=0)], BookState.EMPTY, "eof"),
+        ([TopicRefused(instrument=LINEAR, text="error:no", mono_ns=0)], BookState.CLOSED, "refused"),
+        ([Distrust(instrument=LINEAR, reason="json", mono_ns=0)], BookState.SUSPECT, "json"),
+        ([TimerDue(mono_ns=61 * S)], BookState.STALE, "silent"),
+    ],
+)
+def test_a_book_that_is_not_live_gives_no_numbers(events: list[Event], state: BookState, reason: str) -> None:
+    engine = Engine([(LINEAR, 50)])
+    if events and not isinstance(events[0], Syncing):
+        engine = started()
+    for event in events:
+        engine.apply(event)
+    tick = ticks(engine)[LINEAR]
+    assert (tick.state, tick.reason) == (state, reason)
+    for name in ("bid", "ask", "mid", "spread", "spread_pct", "imbalance", "liquidity", "weighted_mid", "band_ask"):
+        assert getattr(tick, name) is None
+
+
+def test_latency_is_signed_and_corrected_by_the_offset() -> None:
+    engine = started()
+    engine.apply(ClockOffset(offset_ms=-500.0, error_ms=2.5, mono_ns=0))
+    ticks(engine)  # ends the interval the snapshot fell into
+    engine.apply(BookUpdate(LINEAR, 50, False, [], [], 11, 8, 2000, 1990, 1_545_000_000, S))
+    tick = ticks(engine)[LINEAR]
+    assert (tick.latency_ms, tick.latency_error_ms) == (pytest.approx(45, rel=0.01), 2.5)
+    assert tick.hops.engine_to_gateway.p50 == pytest.approx(10, rel=0.01)
+    engine.apply(BookUpdate(LINEAR, 50, False, [], [], 12, 8, 2100, None, 1_500_000_000, S))
+    tick = ticks(engine)[LINEAR]
+    assert (tick.latency_ms, tick.latency_negative) == (pytest.approx(-100, rel=0.01), 1)
+
+
+def test_without_an_offset_the_latency_says_so() -> None:
+    assert ticks(started())[LINEAR].latency_error_ms is None
+
+
+def test_percentiles_are_of_the_interval_and_totals_of_the_run() -> None:
+    engine = started()
+    assert ticks(engine)[LINEAR].hops.gateway_to_socket.count == 1
+    assert ticks(engine)[LINEAR].hops.gateway_to_socket.count == 0
+    assert ticks(engine)[LINEAR].latency_ms is None
+    engine.apply(BookUpdate(LINEAR, 50, False, [], [], 11, 8, 1000, 999, S, S))
+    assert engine.total_latency().gateway_to_socket.count == 2
+
+
+def test_facts_say_precision_and_coin() -> None:
+    engine = started()
+    engine.apply(
+        Instrument(
+            id=LINEAR,
+            base_coin="BTC",
+            quote_coin="USDT",
+            tick_size="0.10",
+            lot_size="0.001",
+            price_decimals=2,
+            size_decimals=3,
+        )
+    )
+    tick = ticks(engine)[LINEAR]
+    assert (tick.base_coin, tick.price_decimals) == ("BTC", 2)
+
+
+def test_reconnects_count_from_the_second_link_on() -> None:
+    engine = started()
+    up = LinkUp(link="linear", instruments=(LINEAR,), mono_ns=0)
+    for expected in (0, 1, 2):
+        engine.apply(up)
+        assert ticks(engine)[LINEAR].counters.reconnects == expected
+
+
+def test_a_gap_is_told_and_asks_for_a_resync() -> None:
+    engine = started()
+    change, ask = engine.apply(BookUpdate(LINEAR, 50, False, [], [], 13, 8, 1000, 999, S, S))
+    assert isinstance(change, BookStateChanged)
+    assert ask == ResyncNeeded(instrument=LINEAR, reason="gap")
+
+
+def test_events_the_monitor_has_no_use_for_are_harmless() -> None:
+    trade = Trade(LINEAR, 100.0, 1.0, True, 1, "id", False, False, 1, 1, 1)
+    assert started().apply(trade) == ()
+
+
+def test_a_view_does_not_end_the_interval() -> None:
+    engine = started()
+    view = engine.view(LINEAR, 5, S, S)
+    assert (view.bids, view.asks) == (((99.0, 1.0),), ((101.0, 3.0),))
+    assert ticks(engine)[LINEAR].hops.gateway_to_socket.count == 1
+    engine.apply(LinkDown(link="l", instruments=(LINEAR,), reason="eof", mono_ns=0))
+    assert engine.view(LINEAR, 5, S, S).bids == ()
+
+
+def test_a_dump_holds_every_level_as_exact_text() -> None:
+    engine = Engine([(LINEAR, 50)])
+    engine.apply(Syncing(instrument=LINEAR, reason="subscribe", mono_ns=0))
+    bids: list[Level] = [(0.1, 0.00000001), (0.09, 123456789.5)]
+    engine.apply(BookUpdate(LINEAR, 50, True, bids, [(0.2, 1e15)], 10, 7, 1000, 999, 0, 0))
+    (dump,) = engine.dump(plain_decimal)
+    assert dump.bids == [("0.1", "0.00000001"), ("0.09", "123456789.5")]
+    assert dump.asks == [("0.2", "1000000000000000")]
+    assert (dump.state, dump.u, dump.seq) == (BookState.LIVE, 10, 7)
+
+
+def test_the_same_events_give_the_same_outputs() -> None:
+    def outputs() -> bytes:
+        engine = Engine([(LINEAR, 50)])
+        events: list[Event] = [
+            Syncing(instrument=LINEAR, reason="subscribe", mono_ns=0),
+            snapshot(),
+            *(
+                BookUpdate(LINEAR, 50, False, [(98.0, i)], [], 10 + i, i, 1000 + i, 999, i * S, i * S)
+                for i in range(1, 9)
+            ),
+            TickDue(recv_ns=9 * S, mono_ns=9 * S),
+        ]
+        return b"".join(msgspec.json.encode(output) for event in events for output in engine.apply(event))
+
+    assert outputs() == outputs()
