@@ -157,19 +157,19 @@ def _spot(
 
 def _linear_majors() -> list[SimInstrument]:
     btc = _flow(
-        "0.001", batches=60, picks=4, touch=0.05, near=(0.2, 12), window=280, occupancy=0.7, level=(0.079, 2.3),
-        touch_size=6, order=(0.006, 2.0), episodes=0.4, takers=12, taker=(0.017, 2.2), volatility=3.5, liquidations=1.5,
+        "0.001", batches=85, picks=2.5, touch=0.07, near=(0.3, 15), window=280, occupancy=0.72, level=(0.079, 2.3),
+        touch_size=6, order=(0.003, 1.9), episodes=0.6, takers=11, taker=(0.017, 2.2), volatility=3.5, liquidations=1.5,
     )  # fmt: skip
     eth = _flow(
-        "0.01", batches=60, picks=4, touch=0.05, near=(0.3, 8), window=240, occupancy=0.75, level=(2.5, 2.2),
-        touch_size=120, order=(0.2, 2.0), episodes=0.35, takers=11, taker=(0.5, 2.1), volatility=4.5, liquidations=1.2,
+        "0.01", batches=80, picks=2.7, touch=0.07, near=(0.3, 8), window=240, occupancy=0.75, level=(2.5, 2.2),
+        touch_size=120, order=(0.1, 1.9), episodes=0.5, takers=11, taker=(0.5, 2.1), volatility=4.5, liquidations=1.2,
     )  # fmt: skip
     sol = _flow(
-        "0.1", batches=32, picks=2.4, touch=0.06, near=(0.7, 9), window=200, occupancy=0.995, level=(458, 1.6),
-        touch_size=1150, order=(3, 1.8), episodes=0.2, takers=7, taker=(6, 1.9), volatility=5.0, liquidations=0.5,
+        "0.1", batches=38, picks=1.8, touch=0.07, near=(0.7, 9), window=200, occupancy=0.995, level=(458, 1.6),
+        touch_size=1150, order=(3, 1.8), episodes=0.2, takers=7, taker=(6, 1.9), volatility=5.0, lag=1.8, liquidations=0.5,
     )  # fmt: skip
     xrp = _flow(
-        "0.1", batches=40, picks=4, touch=0.04, near=(0.5, 25), window=300, occupancy=0.99, level=(4900, 1.7),
+        "0.1", batches=55, picks=6, touch=0.05, near=(0.4, 25), window=300, occupancy=0.99, level=(3300, 1.7),
         touch_size=9000, order=(120, 1.8), episodes=0.25, takers=8, taker=(200, 1.9), volatility=5.0, liquidations=0.5,
     )  # fmt: skip
     doge = _flow(
@@ -215,12 +215,12 @@ def _inverse_majors() -> list[SimInstrument]:
 
 def _spot_majors() -> list[SimInstrument]:
     btc = _flow(
-        "0.000001", batches=28, picks=2.0, touch=0.1, near=(0.2, 15), window=400, occupancy=0.17, level=(0.037, 1.9),
-        touch_size=1.3, order=(0.002, 1.8), episodes=0.2, takers=6, taker=(0.004, 1.8), volatility=3.5,
+        "0.000001", batches=75, picks=1.7, touch=0.12, near=(0.3, 40), window=400, occupancy=0.17, level=(0.032, 1.5),
+        touch_size=1.3, order=(0.002, 1.8), episodes=0.2, takers=6, taker=(0.004, 1.8), volatility=3.5, lag=0.8,
     )  # fmt: skip
     eth = _flow(
-        "0.00001", batches=9, picks=2.4, touch=0.06, near=(0.25, 25), window=700, occupancy=0.29, level=(0.69, 2.3),
-        touch_size=10, order=(0.05, 1.8), episodes=0.06, takers=3, taker=(0.04, 1.8), volatility=4.5,
+        "0.00001", batches=9, picks=1.8, touch=0.05, near=(0.25, 25), window=700, occupancy=0.29, level=(0.69, 2.3),
+        touch_size=10, order=(0.05, 1.8), episodes=0.06, takers=3, taker=(0.04, 1.8), volatility=4.5, lag=1.5,
     )  # fmt: skip
     sol = _flow(
         "0.001", batches=8, picks=2.4, touch=0.08, near=(0.5, 10), window=150, occupancy=0.8, level=(60, 1.8),
@@ -264,9 +264,9 @@ def _synthetic(index: int, category: Category) -> SimInstrument:
     lot = "1" if inverse else "0.1"
     liquid = activity > 2
     profile = _flow(
-        lot, batches=activity, picks=2.5, touch=0.08, near=(0.6, 8), window=120, occupancy=0.7 if liquid else 0.35,
+        lot, batches=activity, picks=3.5, touch=0.08, near=(0.6, 8), window=120, occupancy=0.7 if liquid else 0.35,
         level=(400, 1.7), touch_size=1500, order=(20, 1.6), episodes=activity / 200, takers=5, taker=(40, 1.8),
-        volatility=6.0, lag=0.8, levels=1100 if activity > 30 else 500 if liquid else 220,
+        volatility=6.0, lag=0.4 if liquid else 1.5, levels=1100 if activity > 30 else 500 if liquid else 220,
         half_spread=0.5 if liquid else 1.5, liquidations=activity / 100 if category is Category.LINEAR else 0.0,
     )  # fmt: skip
     return SimInstrument(

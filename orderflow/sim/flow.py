@@ -137,8 +137,10 @@ class OrderFlow:
         self._follow(self._fair(now_us))
         rng, profile = self._rng, self._profile
         buy = rng.random() < 0.5
-        picks = 1 + int(rng.expovariate(1.0) * (profile.batch_levels - 0.5))
-        for _ in range(picks):
+        mean = profile.batch_levels - 0.5
+        if rng.random() < 0.04:
+            mean *= 6  # now and then a maker requotes its whole ladder
+        for _ in range(1 + int(rng.expovariate(1.0) * mean)):
             self._pick(buy)
 
     def _pick(self, buy: bool) -> None:
@@ -213,7 +215,7 @@ class OrderFlow:
         return self._lognormal(self._profile.level_lots, self._profile.level_sigma)
 
     def _order_lots(self) -> int:
-        if self._rng.random() < 0.06:  # a maker's big quote among the small ones
+        if self._rng.random() < 0.03:  # a maker's big quote among the small ones
             return 1 + int(self._profile.touch_lots * 0.35 * self._rng.random())
         return self._lognormal(self._profile.order_lots, self._profile.order_sigma)
 
@@ -313,7 +315,8 @@ class OrderFlow:
             # Runs of takers lean towards where the reference price already is.
             lean = self._coin.price * self._premium * self._per_tick - self._center
             self._take_buy = rng.random() < 1 / (1 + math.exp(-max(-4.0, min(4.0, lean))))
-        self._taken(self._book.submit(self._take_buy, self._taker_lots()))
+        stranger = rng.random() < 0.12  # others trade in between
+        self._taken(self._book.submit(self._take_buy is not stranger, self._taker_lots()))
 
     def _liquidate(self, now_us: int) -> None:
         """Close a position by force: a long one by selling, at no worse than its bankruptcy price."""
