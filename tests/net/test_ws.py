@@ -71,7 +71,10 @@ class Venue:
 
     async def read_request(self) -> None:
         while b"\r\n\r\n" not in self.request:
-            self.request += await self.stream.receive_some()
+            data = await self.stream.receive_some()
+            if not data:
+                raise trio.BrokenResourceError("the client went without asking")
+            self.request += data
 
     async def accept(self, then: bytes = b"", *, token: bytes | None = None, header: bytes = b"") -> None:
         await self.read_request()
@@ -616,6 +619,44 @@ async def test_cancelled_while_opening_leaves_nothing_behind(
         venue = Venue(theirs)
         await venue.read_request()
         assert await venue.hear() is None
+
+
+@pytest.mark.parametrize("steps", range(30))
+async def test_a_cancel_at_any_step_closes_the_stream_in_time(
+    steps: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    ended: list[float] = []
+
+    async def dial(host: str, port: int) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        return ours
+
+    async def script() -> None:
+        venue = Venue(theirs)
+        try:
+            await venue.accept(then=text_frame("a") + PING)
+            while await venue.hear() is not None:
+                pass
+        except trio.BrokenResourceError:
+            pass
+        ended.append(trio.current_time())
+
+    async def cancel() -> None:
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel)
+        with trio.CancelScope() as scope:
+            nursery.start_soon(script)
+            async with open_ws(URL, ignore, POLICY, dial=dial) as link:
+                while True:
+                    await link.send("x")
+        await ours.aclose()  # as the one who dialled, in case that had not come to an end
+    assert scope.cancelled_caught
+    assert ended[0] <= POLICY.close_timeout_s
 
 
 async def test_the_single_error_of_a_block_leaves_ungrouped(autojump_clock: trio.testing.MockClock) -> None:
