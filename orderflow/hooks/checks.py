@@ -35,12 +35,6 @@ def check_plugin(name: str, path: str, plugin: object) -> list[Problem]:
     return [problem(text, line) for text, line in faults]
 
 
-def hook_names(plugin: type) -> tuple[str, ...]:
-    """The hooks a class implements, in the order of the specs."""
-    marked = set(_marked(plugin))
-    return tuple(hook for hook in HOOKS if hook in marked)
-
-
 def _config_faults(plugin: type) -> Iterator[tuple[str, int]]:
     config = inspect.getattr_static(plugin, "Config", None)
     if config is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from contextlib import contextmanager
@@ -9,19 +10,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
-import pluggy
 
 from orderflow.core.text import escape_text
-from orderflow.hooks import specs
 from orderflow.hooks.contain import BadResult, Limits, alert_fault, describe_error, error_line, passes, refuse_result
 from orderflow.hooks.records import CurrentCall, HostStatistics, PluginState, Record
-from orderflow.hooks.specs import HOOKS, PROJECT, TICK_HOOK
+from orderflow.hooks.specs import HOOKS, TICK_HOOK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from orderflow.core.types import Alert, FeedChange, MetricsTick, PrivateMessage, Summary
-    from orderflow.hooks.loading import Loaded, Refused
+    from orderflow.hooks.loading import Impl, Loaded, Refused
     from orderflow.hooks.specs import StartInfo
 
 log = logging.getLogger(__name__)
@@ -34,11 +33,9 @@ class Slot:
 
     __slots__ = ("failures_in_row", "function", "hook", "record", "takes_argument")
 
-    def __init__(self, record: Record, hook: str, function: Callable[..., object], takes_argument: bool) -> None:
+    def __init__(self, record: Record, impl: Impl) -> None:
         self.record = record
-        self.hook = hook
-        self.function = function
-        self.takes_argument = takes_argument
+        self.hook, self.function, self.takes_argument = impl
         self.failures_in_row = 0
 
 
@@ -70,8 +67,6 @@ class PluginHost:
         self._clock = clock
         self._on_failure = on_failure
         self._records: dict[str, Record] = {}
-        self._manager = pluggy.PluginManager(PROJECT)
-        self._manager.add_hookspecs(specs)
         self._plan: dict[str, tuple[Slot, ...]] = dict.fromkeys(HOOKS, ())
 
     # --- who is called ------------------------------------------------------------------------------------------
@@ -79,13 +74,12 @@ class PluginHost:
     def add(self, loaded: Loaded) -> None:
         """Add a loaded plugin behind those already there. Raises: ValueError for a name that is taken."""
         name = loaded.source.name
-        self._manager.register(loaded.instance, name)
-        record = self._records[name] = Record(name, loaded.source, loaded.version, loaded.hooks, loaded.configs.table())
-        for hook in loaded.hooks:
-            for impl in getattr(self._manager.hook, hook).get_hookimpls():
-                if impl.plugin_name == name:
-                    slot = Slot(record, hook, impl.function, bool(impl.argnames))
-                    self._plan[hook] = (*self._plan[hook], slot)
+        if name in self._records:
+            raise ValueError(f"plugin {name!r} is there already")
+        hooks = tuple(impl.hook for impl in loaded.impls)
+        record = self._records[name] = Record(name, loaded.source, loaded.version, hooks, loaded.configs.table())
+        for impl in loaded.impls:
+            self._plan[impl.hook] = (*self._plan[impl.hook], Slot(record, impl))
 
     def refuse(self, refused: Refused) -> None:
         """Note a plugin that is not used, so that the statistics show it."""
@@ -184,6 +178,8 @@ class PluginHost:
             if number == limit:
                 record.dropped += 1
                 self._warn(record, "flood", f"{slot.hook} returned more than {limit} alerts; the rest is dropped")
+                if inspect.isgenerator(result):
+                    result.close()  # here, where what it does then is contained and timed
                 break
             wrong = alert_fault(alert, tick)
             if wrong:
@@ -225,7 +221,7 @@ class PluginHost:
         self._warn(record, "failure", f"{slot.hook} failed: {record.last_error}")
 
     def _disable(self, record: Record, why: str) -> None:
-        """Call this plugin no more. Its object stays registered: taking it out would run its own `__eq__`."""
+        """Call this plugin no more."""
         if record.state is PluginState.DISABLED:
             return
         record.state = PluginState.DISABLED

@@ -9,14 +9,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+import pluggy
+
 from orderflow.core.errors import PluginError
 from orderflow.core.nearest import did_you_mean
 from orderflow.core.text import escape_text
-from orderflow.hooks.checks import check_plugin, hook_names
+from orderflow.hooks import specs
+from orderflow.hooks.checks import check_plugin
 from orderflow.hooks.configs import build_configs
 from orderflow.hooks.contain import describe_error, error_line, passes
 from orderflow.hooks.discovery import Origin, Source, access_fault, mode_fault, name_fault
 from orderflow.hooks.problems import Problem, ProblemKind
+from orderflow.hooks.specs import HOOKS, PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,12 +36,20 @@ MODULE_PREFIX: Final = "_orderflow_plugin_"
 NO_TABLE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
+class Impl(NamedTuple):
+    """One hook of one plugin object."""
+
+    hook: str
+    function: Callable[..., object]
+    takes_argument: bool
+
+
 class Loaded(NamedTuple):
     """A plugin ready to be called."""
 
     source: Source
     version: str
-    hooks: tuple[str, ...]
+    impls: tuple[Impl, ...]
     configs: Configs[Any]
     instance: object
 
@@ -115,9 +127,10 @@ def build(
         raise PluginProblems(source, problems)
     mark(source.name, "__init__")
     instance = _contained(source, "__init__", lambda: plugin(configs))
-    version = getattr(plugin, "version", "")
+    impls = _contained(source, "registering", lambda: _register(source.name, instance))
+    version = vars(plugin).get("version")
     text = version if isinstance(version, str) and version else source.version
-    return Loaded(source, escape_text(text, 40), hook_names(plugin), configs, instance)
+    return Loaded(source, escape_text(text, 40), impls, configs, instance)
 
 
 def _the_one(catalogue: Catalogue, name: str) -> Source:
@@ -174,6 +187,20 @@ def _read(source: Source) -> bytes:
             problem = Problem(plugin=source.name, text=escape_text(fault, 1000), path=source.path)
             raise PluginProblems(source, [problem])
         return file.read()
+
+
+def _register(name: str, instance: object) -> tuple[Impl, ...]:
+    """Have pluggy bind the hooks, in the order of the specs.
+
+    Each plugin gets a manager of its own: pluggy compares a new plugin with those it has, which would run code of one
+    plugin (`__eq__`) on account of another.
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(specs)
+    manager.register(instance, name)
+    manager.check_pending()
+    bound = ((hook, impl) for hook in HOOKS for impl in getattr(manager.hook, hook).get_hookimpls())
+    return tuple(Impl(hook, impl.function, bool(impl.argnames)) for hook, impl in bound)
 
 
 def _contained(source: Source, step: str, run: Callable[[], T]) -> T:

@@ -1,0 +1,244 @@
+"""The alert engine: a table of rules that cannot work, the shapes of a life of a rule, and an independent oracle."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from orderflow.core.alerts import AlertEngine, Direction, Rule, RuleState, metric_names
+from orderflow.core.types import AlertKind, BookCounters, BookState, Category, InstrumentId, MetricsTick, Severity
+
+RAISE, CLEAR = AlertKind.RAISE, AlertKind.CLEAR
+
+
+def tick(ts: int = 1000, state: BookState = BookState.LIVE, **fields: Any) -> MetricsTick:
+    fields.setdefault("category", Category.LINEAR)
+    fields.setdefault("symbol", "BTCUSDT")
+    return MetricsTick(ts=ts, state=state, reason="", depth=50, **fields)
+
+
+def make_rule(**fields: Any) -> Rule:
+    return Rule(**{"name": "wide", "metric": "spread_pct", "raise_at": 0.8, "clear_at": 0.6, **fields})
+
+
+def run(rule: Rule, values: list[float | None], step_s: float = 5.0) -> list[tuple[int, AlertKind]]:
+    """Feed values `step_s` apart; what happened at which of them."""
+    state = RuleState()
+    kinds = [state.step(rule, round(at * step_s * 1000), value) for at, value in enumerate(values)]
+    return [(at, kind) for at, kind in enumerate(kinds) if kind is not None]
+
+
+@pytest.mark.parametrize(
+    "fields, says",
+    [
+        ({"name": ""}, "needs a name"),
+        ({"metric": "spread_pc"}, "did you mean 'spread_pct'"),
+        ({"metric": "symbol"}, "no metric 'symbol'"),
+        ({"metric": "__class__"}, "no metric"),
+        ({"metric": "truncated"}, "no metric"),
+        ({"raise_at": math.nan}, "finite"),
+        ({"raise_at": math.inf, "clear_at": None}, "finite"),
+        ({"clear_at": math.nan}, "finite"),
+        ({"clear_at": 0.81}, "expected at most 0.8"),
+        ({"direction": Direction.BELOW, "clear_at": 0.79}, "expected at least 0.8"),
+        ({"for_s": -1.0}, "for_s"),
+        ({"clear_for_s": math.nan}, "clear_for_s"),
+        ({"cooldown_s": math.inf}, "cooldown_s"),
+    ],
+)
+def test_rules_that_cannot_work_are_refused(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make_rule(**fields)
+
+
+def test_every_metric_of_the_contract_can_be_watched() -> None:
+    wanted = {"spread_pct", "latency_ms", "liquidity", "imbalance", "book_age_ms", "counters.gaps"}
+    assert wanted <= metric_names()
+
+
+@pytest.mark.parametrize(
+    "fields, values, expected",
+    [
+        pytest.param({}, [0.8, 0.81, 0.9], [(1, RAISE)], id="above means above, and once"),
+        pytest.param({}, [0.9, 0.7, 0.61, 0.6], [(0, RAISE), (3, CLEAR)], id="inside the hysteresis nothing happens"),
+        pytest.param({}, [0.9, 0.7, 0.9, 0.7, 0.9, 0.5], [(0, RAISE), (5, CLEAR)], id="oscillation around the level"),
+        pytest.param(
+            {"clear_at": None}, [0.81, 0.8], [(0, RAISE), (1, CLEAR)], id="without hysteresis the level is the border"
+        ),
+        pytest.param(
+            {"direction": Direction.BELOW, "raise_at": 5, "clear_at": 6},
+            [5, 4.9, 5.5, 4, 6],
+            [(1, RAISE), (4, CLEAR)],
+            id="below",
+        ),
+        pytest.param({"for_s": 10}, [0.9, 0.9, 0.9], [(2, RAISE)], id="for: at its end"),
+        pytest.param({"for_s": 10}, [0.9, 0.9, 0.7, 0.9, 0.9], [], id="for: a good value starts it again"),
+        pytest.param({"for_s": 10}, [0.9, 0.9, None, 0.9, 0.9], [], id="for: a missing value starts it again"),
+        pytest.param({"clear_for_s": 10}, [0.9, 0.5, 0.5, 0.5], [(0, RAISE), (3, CLEAR)], id="clear_for: at its end"),
+        pytest.param({"clear_for_s": 10}, [0.9, 0.5, 0.5, 0.7, 0.5, 0.5], [(0, RAISE)], id="clear_for: starts again"),
+        pytest.param(
+            {"clear_for_s": 10}, [0.9, 0.5, 0.5, None, 0.5, 0.5], [(0, RAISE)], id="clear_for: missing starts it again"
+        ),
+        pytest.param(
+            {"clear_for_s": 10},
+            [0.9, 0.1] * 10 + [0.1] * 3,
+            [(0, RAISE), (21, CLEAR)],
+            id="oscillation wider than the hysteresis, held by clear_for",
+        ),
+        pytest.param(
+            {"cooldown_s": 20},
+            [0.9, 0.5, 0.9, 0.5, 0.9, 0.9, 0.9],
+            [(0, RAISE), (1, CLEAR), (5, RAISE)],
+            id="cooldown: a breach that outlasts it raises at its end",
+        ),
+        pytest.param({}, [0.9, None, None, 0.9, 0.5], [(0, RAISE), (4, CLEAR)], id="missing: stays raised"),
+        pytest.param({}, [None, math.nan, math.inf, -math.inf], [], id="no number is no evidence"),
+    ],
+)
+def test_a_rule_over_time(
+    fields: dict[str, Any], values: list[float | None], expected: list[tuple[int, AlertKind]]
+) -> None:
+    assert run(make_rule(**fields), values) == expected
+
+
+def test_an_alert_carries_its_evidence() -> None:
+    engine = AlertEngine()
+    rule = make_rule(for_s=5, severity=Severity.CRITICAL, label="spread", unit="%")
+    assert engine.observe(rule, tick(1000, spread_pct=0.9)) is None
+    raised = engine.observe(rule, last := tick(6000, spread_pct=0.91))
+    assert raised is not None
+    assert (raised.rule, raised.kind, raised.severity) == ("wide", RAISE, Severity.CRITICAL)
+    assert (raised.metric, raised.value, raised.threshold, raised.since_ms) == ("spread_pct", 0.91, 0.8, 1000)
+    assert raised.tick is last
+    assert raised.message == "spread 0.91 % is above 0.8 %"
+    assert engine.raised() == (("wide", InstrumentId(Category.LINEAR, "BTCUSDT")),)
+    cleared = engine.observe(rule, tick(36_000, spread_pct=0.5))
+    assert cleared is not None
+    assert (cleared.kind, cleared.value, cleared.threshold, cleared.since_ms) == (CLEAR, 0.5, 0.6, 1000)
+    assert cleared.message == "spread 0.5 % is back within 0.6 % after 35 s"
+    assert engine.raised() == ()
+
+
+def test_instruments_and_rules_do_not_share_a_state() -> None:
+    engine = AlertEngine()
+    wide, wider = make_rule(), make_rule(name="wider")
+    assert engine.observe(wide, tick(spread_pct=1.0)) is not None
+    assert engine.observe(wide, tick(spread_pct=1.0, category=Category.SPOT)) is not None
+    assert engine.observe(wide, tick(spread_pct=1.0, symbol="ETHUSDT")) is not None
+    assert engine.observe(wider, tick(spread_pct=1.0)) is not None
+    assert engine.observe(wide, tick(spread_pct=1.0)) is None
+
+
+def test_a_book_that_is_not_live_is_no_evidence_unless_the_rule_is_about_the_feed() -> None:
+    old = {"metric": "book_age_ms", "raise_at": 1000, "clear_at": None}
+    stale = tick(state=BookState.STALE, book_age_ms=60_000.0)
+    assert AlertEngine().observe(make_rule(**old), stale) is None
+    assert AlertEngine().observe(make_rule(**old, live_only=False), stale) is not None
+
+
+def test_nested_metrics() -> None:
+    rule = make_rule(metric="counters.gaps", raise_at=2, clear_at=None)
+    assert AlertEngine().observe(rule, tick(counters=BookCounters(gaps=3))) is not None
+
+
+@pytest.mark.parametrize(
+    "stamps, raises_at",
+    [
+        ([0, 5000, 10_000], 2),
+        ([0, 5000, -3_600_000, -3_595_000], 3),  # set back by an hour: one step is lost, nothing else
+        ([0, 0, 0, 0], None),
+        ([0, 86_400_000], 1),  # set forward, or asleep: the breach was there before and after
+    ],
+)
+def test_clocks_that_jump(stamps: list[int], raises_at: int | None) -> None:
+    state, rule = RuleState(), make_rule(for_s=10)
+    kinds = [state.step(rule, ts, 0.9) for ts in stamps]
+    assert [at for at, kind in enumerate(kinds) if kind] == ([] if raises_at is None else [raises_at])
+
+
+def test_since_never_lies_after_the_tick_even_when_the_clock_was_set_back() -> None:
+    engine, rule = AlertEngine(), make_rule(for_s=5)
+    engine.observe(rule, tick(3_600_000, spread_pct=0.9))
+    engine.observe(rule, tick(1000, spread_pct=0.9))
+    raised = engine.observe(rule, tick(6000, spread_pct=0.9))
+    assert raised is not None
+    assert raised.since_ms == 1000
+
+
+@given(
+    st.sampled_from([0.0, 3.0, 20.0]),
+    st.lists(st.floats(min_value=0.61, max_value=0.9), max_size=50).map(lambda values: [0.85, *values, 0.1, 0.1, 0.1]),
+)
+def test_oscillation_above_the_clear_level_gives_one_raise_and_one_clear(for_s: float, values: list[float]) -> None:
+    kinds = [kind for _, kind in run(make_rule(clear_for_s=5), values)]
+    assert kinds == [RAISE, CLEAR]
+    kinds = [kind for _, kind in run(make_rule(clear_for_s=5, for_s=for_s), values)]
+    assert kinds in ([], [RAISE, CLEAR])
+
+
+class AgainstOracle(RuleBasedStateMachine):
+    """The engine against a decision from the whole history, written the slow and obvious way."""
+
+    @initialize(
+        for_s=st.sampled_from([0, 4, 10]),
+        clear_for_s=st.sampled_from([0, 4, 10]),
+        cooldown_s=st.sampled_from([0, 7, 30]),
+        below=st.booleans(),
+    )
+    def begin(self, for_s: float, clear_for_s: float, cooldown_s: float, below: bool) -> None:
+        sign = -1 if below else 1
+        self.sign = sign
+        self.rule = make_rule(
+            raise_at=sign * 8,
+            clear_at=sign * 6,
+            direction=Direction.BELOW if below else Direction.ABOVE,
+            for_s=for_s,
+            clear_for_s=clear_for_s,
+            cooldown_s=cooldown_s,
+        )
+        self.state = RuleState()
+        self.ts = 1_000_000
+        self.elapsed = 0
+        self.history: list[tuple[int, float | None]] = []  # (elapsed ms, value seen as "bigger is worse")
+        self.events: list[tuple[int, AlertKind]] = []
+
+    @rule(value=st.none() | st.sampled_from([5, 6, 7, 8, 9]), step_s=st.sampled_from([-3600, -1, 0, 1, 3, 5]))
+    def feed(self, value: float | None, step_s: int) -> None:
+        self.ts += step_s * 1000
+        if self.history:
+            self.elapsed += max(0, step_s) * 1000
+        self.history.append((self.elapsed, value))
+        expected = self.expected()
+        if expected is not None:
+            self.events.append((self.elapsed, expected))
+        assert self.state.step(self.rule, self.ts, None if value is None else value * self.sign) == expected
+
+    def expected(self) -> AlertKind | None:
+        raised = bool(self.events) and self.events[-1][1] is RAISE
+        if raised:
+            return CLEAR if self.held(lambda value: value <= 6) >= self.rule.clear_for_s * 1000 else None
+        cool = not self.events or self.elapsed - self.events[-1][0] >= self.rule.cooldown_s * 1000
+        return RAISE if cool and self.held(lambda value: value > 8) >= self.rule.for_s * 1000 else None
+
+    def held(self, condition: Any) -> float:
+        """How long the condition has held without a break up to now, ms; -1 when it does not hold now."""
+        since = -1.0
+        for at, value in reversed(self.history):
+            if value is None or not condition(value):
+                break
+            since = self.elapsed - at
+        return since
+
+    @invariant()
+    def alternate(self) -> None:
+        kinds = [kind for _, kind in getattr(self, "events", [])]
+        assert kinds == [RAISE, CLEAR] * (len(kinds) // 2) + [RAISE] * (len(kinds) % 2)
+
+
+TestAgainstOracle = AgainstOracle.TestCase
+TestAgainstOracle.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
