@@ -37,6 +37,7 @@ _DIGITS_ALIKE: Final = bytes(48 if chr(code) in "0123456789." else code for code
 _LONG_RUN: Final = b"0" * 19  # ts has 13 digits, seq up to 15: a longer run is looked at closely
 _MAX_SKELETONS: Final = 8192
 _MAX_NUMBER_CHARS: Final = 24
+_ID_LIMIT: Final = 1 << 63
 _PLAIN_NUMBER: Final = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z", re.ASCII)
 _SIGNED_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?\Z", re.ASCII)
 _TOPIC: Final = re.compile(rb'"topic"\s*:\s*"([A-Za-z0-9._-]{1,64})"')
@@ -152,8 +153,8 @@ class FeedCodec:
             if not (is_plain_number(price) and is_plain_number(size)):
                 bad = size if is_plain_number(price) else price
                 raise WireError("number", f"not a plain decimal number: {bad[:40]!r}", message.topic)
-        if data.u < 0 or data.seq < 0 or message.ts < 0 or (message.cts or 0) < 0:
-            raise WireError("number", "a negative id or time", message.topic)
+        if not all(0 <= number < _ID_LIMIT for number in (data.u, data.seq, message.ts, message.cts or 0)):
+            raise WireError("number", "an id or time out of range", message.topic)
         if len(self._skeletons) < _MAX_SKELETONS and len(skeleton) <= 300:
             self._skeletons.add(skeleton)
 

@@ -1,0 +1,236 @@
+"""The codec: what is accepted, what is refused and why, and that nothing but WireError ever comes out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderflow.bybit.codec import FeedCodec, is_plain_number
+from orderflow.bybit.topics import TopicTable
+from orderflow.bybit.wire import WireReply
+from orderflow.core.errors import WireError
+from orderflow.core.types import BookUpdate, Category, InstrumentId, Liquidation, TickerUpdate, Trade
+
+BTC = InstrumentId(Category.LINEAR, "BTCUSDT")
+
+
+def codec() -> FeedCodec:
+    return FeedCodec(TopicTable(Category.LINEAR))
+
+
+def book(price: str = '"100.5"', size: str = '"1"', **changes: object) -> bytes:
+    """A delta with one bid, its price and size as raw JSON."""
+    data: dict[str, object] = {"s": "BTCUSDT", "b": "BIDS", "a": [["101.5", "2"]], "u": 5, "seq": 6}
+    message: dict[str, object] = {"topic": "orderbook.50.BTCUSDT", "type": "delta", "ts": 7, "data": data, "cts": 4}
+    for key, value in changes.items():
+        (data if key in ("s", "u", "seq", "a") else message)[key] = value
+    text = json.dumps(message, separators=(",", ":"))
+    return text.replace('"BIDS"', f"[[{price},{size}]]").encode()
+
+
+def decode_book(raw: bytes) -> BookUpdate:
+    update = codec().decode(raw, 11, 12)
+    assert isinstance(update, BookUpdate)
+    return update
+
+
+def test_a_book_message() -> None:
+    assert decode_book(book()) == BookUpdate(BTC, 50, False, [(100.5, 1.0)], [(101.5, 2.0)], 5, 6, 7, 4, 11, 12)
+    assert decode_book(book(type="snapshot")).snapshot
+
+
+def test_key_order_white_space_and_unknown_keys_do_not_matter() -> None:
+    plain = json.loads(book())
+    plain["extra"] = {"deep": [1, {"x": "y"}]}
+    turned = dict(reversed(plain.items()))
+    turned["data"] = dict(reversed(plain["data"].items()), more="e-1")
+    for text in (json.dumps(turned), json.dumps(plain, indent=2)):
+        assert decode_book(text.encode()) == decode_book(book())
+
+
+@pytest.mark.parametrize("depth", [1, 50, 200, 500, 1000])
+def test_the_depth_is_the_topics(depth: int) -> None:
+    assert decode_book(book(topic=f"orderbook.{depth}.BTCUSDT")).depth == depth
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+     '" 1"', '"1 "', '"1_0"', '"nan"', '"NaN"', '"inf"', '"-inf"', '"infinity"', '"1e5"', '"1E5"', '"-1"', '"+1"', '"１"',
+     '"0x1"', '"1.2.3"', '""', '"."', '"1,5"', "null", "true", '"true"', "{}", "[]", "-1", "1e5", '"' + "9" * 25 + '"',
+     '"0.' + "0" * 30 + '1"', '"\\u0031e5"'],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["price", "size"])
+@pytest.mark.parametrize("warm", [False, True], ids=["first message", "after good ones"])
+def test_what_is_no_plain_decimal_is_refused_whole(number: str, place: str, warm: bool) -> None:
+    decoder = codec()
+    if warm:
+        decoder.decode(book(), 0, 0)
+    with pytest.raises(WireError) as caught:
+        decoder.decode(book(**{place: number}), 0, 0)
+    assert caught.value.reason in ("number", "shape", "json")
+    assert caught.value.topic == "orderbook.50.BTCUSDT"
+
+
+@pytest.mark.parametrize("price", ['"0"', '"0.0"', '"0.00000000"'])
+def test_a_price_of_0_is_refused(price: str) -> None:
+    with pytest.raises(WireError, match="number"):
+        codec().decode(book(price=price), 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [("1", True), ("0.10", True), ("86723.40", True), ("007", True), ("1.", True), (".5", True), ("", False),
+     ("1.2.3", False), ("1e5", False), ("-1", False), ("1\n", False), ("9" * 24, True), ("9" * 25, False)],
+)  # fmt: skip
+def test_plain_numbers(text: str, plain: bool) -> None:
+    assert is_plain_number(text) is plain
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "json"),
+        (b"nonsense", "json"),
+        (b"\xff\xfe", "json"),
+        (b'{"topic":"orderbook.50.BTCUSDT"', "json"),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "json"),
+        (b"[]", "shape"),
+        (b'"text"', "shape"),
+        (b'{"topic":5}', "shape"),
+        (b'{"topic":"orderbook.50.BTCUSDT"}', "shape"),
+        (book(type="other"), "shape"),
+        (book(s="ETHUSDT"), "symbol"),
+        (book(u=-1), "number"),
+        (book(u="x"), "shape"),
+        (book(u=10**30), "number"),
+        (book(a=[["1"]]), "shape"),
+        (book(a=[["1", "2", "3"]]), "shape"),
+        (book(a={}), "shape"),
+        (book(ts=-5), "number"),
+    ],
+)
+def test_bad_messages_have_a_named_reason(raw: bytes, reason: str) -> None:
+    with pytest.raises(WireError) as caught:
+        codec().decode(raw, 0, 0)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("topic", ["orderbook.50", "orderbook..BTCUSDT", "orderbook.x.BTCUSDT", "orderbook.50.btc\n"])
+def test_a_topic_that_is_none_is_ignored(topic: str) -> None:
+    assert codec().decode(book(topic=topic), 0, 0) is None
+
+
+def test_only_added_topics_are_known_to_a_live_link() -> None:
+    table = TopicTable(Category.LINEAR, learn=False)
+    table.add_book(BTC, 50)
+    decoder = FeedCodec(table)
+    assert isinstance(decoder.decode(book(), 0, 0), BookUpdate)
+    assert decoder.decode(book(topic="orderbook.1.BTCUSDT"), 0, 0) is None
+    assert decoder.decode(book(topic="orderbook.1000.BTCUSDT"), 0, 0) is None
+
+
+def test_trades() -> None:
+    raw = (
+        b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","ts":8,"data":[{"T":7,"s":"BTCUSDT","S":"Buy","v":"0.5",'
+        b'"p":"100.5","L":"PlusTick","i":"x","BT":false,"RPI":true,"seq":9}]}'
+    )
+    assert codec().decode(raw, 1, 2) == [Trade(BTC, 100.5, 0.5, True, 7, "x", False, True, 9, 1, 2)]
+    for old, new in ((b"Buy", b"buy"), (b'"0.5"', b'"nan"'), (b'"100.5"', b'"-1"'), (b'"s":"BTCUSDT"', b'"s":"X1"')):
+        with pytest.raises(WireError):
+            codec().decode(raw.replace(old, new), 1, 2)
+
+
+def test_liquidations_name_the_position() -> None:
+    raw = (
+        b'{"topic":"allLiquidation.BTCUSDT","type":"snapshot","ts":8,'
+        b'"data":[{"T":7,"s":"BTCUSDT","S":"Sell","v":"2","p":"4"}]}'
+    )
+    assert codec().decode(raw, 1, 2) == [Liquidation(BTC, 4.0, 2.0, False, 7, 1, 2)]
+
+
+def test_ticker_deltas_carry_only_what_changed() -> None:
+    raw = (
+        b'{"topic":"tickers.BTCUSDT","type":"delta","data":{"symbol":"BTCUSDT","bid1Price":"5.5","ask1Price":"",'
+        b'"fundingRate":"-0.0001"},"cs":3,"ts":8}'
+    )
+    ticker = codec().decode(raw, 1, 2)
+    assert isinstance(ticker, TickerUpdate)
+    assert (ticker.bid, ticker.ask, ticker.last, ticker.funding_rate, ticker.snapshot) == (
+        5.5,
+        None,
+        None,
+        -0.0001,
+        False,
+    )
+    with pytest.raises(WireError, match="number"):
+        codec().decode(raw.replace(b"5.5", b"1e9"), 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("raw", "success", "req_id"),
+    [
+        (b'{"success":true,"ret_msg":"subscribe","conn_id":"x","req_id":"s1","op":"subscribe"}', True, "s1"),
+        (b'{"success":false,"ret_msg":"args size \\u003e10","conn_id":"x","op":"subscribe"}', False, ""),
+        (b'{"retCode":0,"retMsg":"OK","op":"pong","data":["1"],"connId":"x"}', None, ""),
+        (b'{"args":["1"],"op":"pong"}', None, ""),
+        (b'{"success":true,"ret_msg":"pong","conn_id":"x","req_id":"50869","op":"ping"}', True, "50869"),
+    ],
+)
+def test_replies_in_every_dialect(raw: bytes, success: bool | None, req_id: str) -> None:
+    reply = codec().decode(raw, 0, 0)
+    assert isinstance(reply, WireReply)
+    assert (reply.success, str(reply.req_id)) == (success, req_id)
+
+
+def refusal(decoder: FeedCodec, raw: bytes) -> str | None:
+    try:
+        decoder.decode(raw, 0, 0)
+    except WireError as exc:
+        return exc.reason
+    return None
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_raise_only_the_declared_error(raw: bytes) -> None:
+    refusal(codec(), raw)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(["1.5", "0", "Buy"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+TOPICS = ["orderbook.50.BTCUSDT", "publicTrade.BTCUSDT", "tickers.BTCUSDT", "allLiquidation.BTCUSDT", "kline.1.BTCUSDT"]
+
+
+@given(st.sampled_from(TOPICS), st.dictionaries(st.sampled_from(["type", "ts", "cts", "data", "op"]), json_values))
+def test_arbitrary_shapes_raise_only_the_declared_error(topic: str, message: dict[str, object]) -> None:
+    refusal(codec(), json.dumps({"topic": topic, **message}).encode())
+
+
+levels = st.lists(
+    st.tuples(st.text(max_size=6) | st.sampled_from(["1", "2.5", "0", "1e3", "nan"]), st.text("0123.", max_size=5))
+)
+
+
+@given(levels, st.booleans())
+def test_the_fast_path_refuses_exactly_what_the_strict_one_does(rows: list[tuple[str, str]], warm: bool) -> None:
+    """A codec that has seen good messages of the topic decides like one that vets every number."""
+    message = json.loads(book())
+    message["data"]["b"] = rows
+    raw = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    fresh, seasoned = codec(), codec()
+    seasoned.decode(book(), 0, 0)
+    first = refusal(fresh, raw)
+    assert (first is None) == (refusal(seasoned, raw) is None)
+    if first is None:
+        assert all(is_plain_number(price) and is_plain_number(size) and float(price) > 0 for price, size in rows)
