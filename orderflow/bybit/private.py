@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from orderflow.bybit.account import TOPICS, decode, decode_rows
-from orderflow.bybit.signing import MaskedText
+from orderflow.bybit.signing import CREDENTIAL_CODES, MaskedText
 from orderflow.core.errors import AuthRejected, ConnectionLost, HeartbeatLost, WireError
 from orderflow.core.text import escape_text
 from orderflow.core.types import PrivateMessage
@@ -29,19 +29,11 @@ if TYPE_CHECKING:
 # The exchange is busy or restarting, or this address connects too often: no verdict on the credentials.
 _TRANSIENT_CODES: Final = frozenset({10000, 10006, 10016, 10018, 10019, 10403, 10429, 20003})
 _ALREADY_AUTHENTICATED: Final = 20001
-_VERDICT_CODES: Final[dict[int, str]] = {
-    10003: "the API key is not valid here (mainnet, testnet and demo have keys of their own)",
-    10004: "the signature is wrong: check the API secret",
-    10005: "the API key lacks the permission",
-    10007: "authentication failed",
-    10008: "the account is banned",
-    10010: "the API key is bound to other IP addresses",
-}
 _AUTH: Final = "auth"
 
 
 class Ready(msgspec.Struct, frozen=True, gc=False):
-    """Authenticated, and every topic answered: `topics` deliver from now on."""
+    """Once per connection: authenticated, and every topic answered; `topics` were accepted."""
 
     topics: tuple[str, ...]
 
@@ -262,8 +254,8 @@ class PrivateProtocol:
         text = escape_text(self._signer.redact(frame.text))
         if code in _TRANSIENT_CODES:
             raise ConnectionLost(f"auth not answered: {code} {text}", reason="busy")
-        if code is not None and code in _VERDICT_CODES:
-            raise AuthRejected(f"the exchange refused the credentials: {_VERDICT_CODES[code]} ({code} {text})")
+        if code is not None and code in CREDENTIAL_CODES:
+            raise AuthRejected(f"the exchange refused the credentials: {CREDENTIAL_CODES[code]} ({code} {text})")
         if not self._doubted:  # the same words mean a wrong signature and a frame that came too late
             raise ConnectionLost(f"auth refused: {text}", reason=_AUTH)
         raise AuthRejected(
@@ -288,9 +280,8 @@ class PrivateProtocol:
             self._refusals += 1
             self._retry_ns[topic] = mono_ns + seconds_to_ns(self._policy.refused_retry_s)
             events.append(PrivateTopicRefused(topic, escape_text(self._signer.redact(frame.text))))
-        if not self._waiting:
-            if self._ready_ns is None:
-                self._ready_ns = mono_ns
+        if not self._waiting and self._ready_ns is None:
+            self._ready_ns = mono_ns
             events.append(Ready(tuple(name for name in self._topics if name in self._accepted)))
         return events
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from orderflow.bybit.account import decode, decode_rows
+from orderflow.bybit.signing import CREDENTIAL_CODES, OUTSIDE_WINDOW
 from orderflow.core.errors import OrderflowError, WireError
 from orderflow.core.text import escape_bytes, escape_text
 from orderflow.core.types import Category, Instrument, InstrumentId, WalletRow, is_symbol
@@ -88,17 +89,6 @@ _MAX_PAUSE_S: Final = 3600.0
 _UNAVAILABLE: Final = frozenset({10000, 10016, 10019, 10429})
 _LIMITED: Final = frozenset({10006, 10018})
 _BLOCKED: Final = frozenset({10009, 10024})
-# Told in our words: the exchange's repeat the key and the signed text.
-_CREDENTIALS: Final[dict[int, str]] = {
-    10003: "the API key is not valid here (mainnet, testnet and demo have keys of their own)",
-    10004: "the signature is wrong: check the API secret",
-    10005: "the API key lacks the permission",
-    10007: "authentication failed",
-    10008: "the account is banned",
-    10010: "the API key is bound to other IP addresses",
-}
-OUTSIDE_WINDOW: Final = 10002
-BAD_PARAMETER: Final = 10001
 
 
 def status_error(status: int, headers: Mapping[str, str], body: bytes) -> RestError | None:
@@ -133,8 +123,8 @@ def _pause(headers: Mapping[str, str], default_s: float) -> float:
 
 def code_error(code: int, message: str) -> RestError:
     """What a non-zero `retCode` means. `message` is the exchange's."""
-    if code in _CREDENTIALS:
-        return CredentialsRefused(f"retCode {code}: {_CREDENTIALS[code]}", ret_code=code)
+    if code in CREDENTIAL_CODES:  # told in our words: the exchange's repeat the key and the signed text
+        return CredentialsRefused(f"retCode {code}: {CREDENTIAL_CODES[code]}", ret_code=code)
     detail = f"retCode {code}: {escape_text(message)}"
     if code in _UNAVAILABLE:
         return RestUnavailable(detail, reason="exchange")

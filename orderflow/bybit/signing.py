@@ -36,6 +36,16 @@ OUTSIDE_WINDOW: Final = 10002
 UNKNOWN_KEY: Final = 10003
 BAD_SIGNATURE: Final = 10004
 
+CREDENTIAL_CODES: Final[dict[int, str]] = {
+    UNKNOWN_KEY: "the API key is not valid here (mainnet, testnet and demo have keys of their own)",
+    BAD_SIGNATURE: "the signature is wrong: check the API secret",
+    10005: "the API key lacks the permission",
+    10007: "authentication failed",
+    10008: "the account is banned",
+    10010: "the API key is bound to other IP addresses",
+}
+"""What the exchange's verdicts on credentials mean."""
+
 _MIN_REDACTED: Final = 4  # a shorter key would blank innocent text
 
 

@@ -96,7 +96,8 @@ class PrivateLink:
             await supervise(LINK, self._run_link, retry, budget, notify, rng)
         except AuthRejected as error:
             notify(LinkChanged(link=LINK, state="down", reason="auth", detail=escape_text(str(error), 400)))
-            return error
+            error.__context__ = None  # a verdict, not a crash: no frames that hold what was received
+            return error.with_traceback(None)
 
     def statistics(self) -> PrivateLinkStatistics:
         parts = [*self._past, *([self._protocol.statistics()] if self._protocol else [])]

@@ -17,7 +17,6 @@ import trio
 
 from orderflow.bybit.rest import (
     API_KEY_INFO,
-    BAD_PARAMETER,
     SERVER_TIME,
     WALLET_BALANCE,
     ApiKeyInfo,
@@ -37,6 +36,7 @@ from orderflow.bybit.rest import (
     parse_wallet,
     status_error,
 )
+from orderflow.bybit.signing import BAD_PARAMETER, DEFAULT_WINDOW_MS
 from orderflow.core.clock import TimeSample
 from orderflow.core.errors import ConfigError, MisuseError, WireError
 from orderflow.core.types import Category, Instrument, InstrumentId, WalletRow, sort_instruments
@@ -60,7 +60,6 @@ KEEPALIVE_S: Final = 75.0  # longer than the pause between two clock samples, wh
 CLOSE_TIMEOUT_S: Final = 1.0
 ASK_SINGLY: Final = 5  # up to so many symbols of one category are asked for one by one, more by reading the whole list
 MAX_PAGES: Final = 50
-DEFAULT_WINDOW_MS: Final = 5000
 
 
 class InstrumentsFound(msgspec.Struct, frozen=True):
