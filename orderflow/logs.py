@@ -21,7 +21,7 @@ from orderflow.core.text import escape_text
 from orderflow.ui.sink import LineWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -211,6 +211,13 @@ def flush(timeout_s: float = 0.5) -> None:
     """Wait until what was logged is written; before printing to stderr by other ways and before a hard exit."""
     if _handler is not None:
         _handler.writer.flush(timeout_s)
+
+
+def replay(lines: Iterable[str]) -> None:
+    """Write lines that were diverted, finished as they are, to stderr after all."""
+    if _handler is not None:
+        for line in lines:
+            _handler.writer.put(line + "\n")
 
 
 @contextmanager

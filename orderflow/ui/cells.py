@@ -22,6 +22,7 @@ Line = list[Segment]
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 _LEVELS: Final = " ▁▂▃▄▅▆▇█"
+_BRAILLE: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # bits of the left and right column, top down
 
 
 class Theme:
@@ -34,11 +35,13 @@ class Theme:
     title: Final = Style(color="#79c0ff", bold=True)
     bid: Final = Style(color="#3fb950")
     ask: Final = Style(color="#ff6a69")
-    bid_bar: Final = Style(color="#238636")
-    ask_bar: Final = Style(color="#b62324")
+    bid_bar: Final = Style(color="#1c7a3c")
+    ask_bar: Final = Style(color="#a32a2f")
     bid_best: Final = Style(color="#56d364", bold=True)
     ask_best: Final = Style(color="#ff8e8a", bold=True)
     spread: Final = Style(color="#d2a8ff")
+    spread_area: Final = Style(color="#7d55c7")
+    mid_line: Final = Style(color="#79c0ff")
     warn: Final = Style(color="#e3b341")
     bad: Final = Style(color="#ff7b72", bold=True)
     good: Final = Style(color="#3fb950", bold=True)
@@ -166,8 +169,8 @@ def chart(values: Sequence[float | None], width: int, height: int, style: Style)
     known = [value for value in shown if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
     base = low - (high - low) * 0.15 if low > 0 else low  # the lowest value is still seen
-    scale = height * 8 / (high - base) if high > base else 0.0
-    eighths = [0 if value is None else max(1, round((value - base) * scale)) for value in shown]
+    span = high - base or 1.0
+    eighths = [0 if value is None else max(1, round((value - base) / span * height * 8)) for value in shown]
     return _columns(eighths, width, height, style)
 
 
@@ -179,6 +182,25 @@ def _columns(eighths: Sequence[int], width: int, height: int, style: Style) -> l
     ]
 
 
+def curve(values: Sequence[float | None], width: int, height: int, style: Style) -> list[Line]:
+    """A line of braille dots, two values to a cell, the newest at the right; None leaves a hole."""
+    shown = list(values)[-2 * width :]
+    known = [value for value in shown if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
+    steps = height * 4 - 1
+    rows = [[0] * width for _ in range(height)]
+    before: int | None = None
+    for index, value in enumerate(shown, 2 * width - len(shown)):
+        if value is None:
+            before = None
+            continue
+        dot = round((high - value) / (high - low) * steps) if high > low else steps // 2
+        for y in range(min(dot, dot if before is None else before), max(dot, dot if before is None else before) + 1):
+            rows[y // 4][index // 2] |= _BRAILLE[index % 2][y % 4]
+        before = dot
+    return [[Segment("".join(chr(0x2800 + bits) if bits else " " for bits in row), style)] for row in rows]
+
+
 def signed_chart(
     values: Sequence[float | None], width: int, height: int, positive: Style, negative: Style
 ) -> list[Line]:
@@ -187,11 +209,10 @@ def signed_chart(
     Scaled to the largest magnitude shown, so small differences stay visible. Args: height: even.
     """
     shown = list(values)[-width:]
-    top = max((abs(value) for value in shown if value is not None), default=0.0)
+    top = max((abs(value) for value in shown if value is not None), default=0.0) or 1.0
     half = max(1, height // 2)
-    scale = half * 8 / top if top > 0 else 0.0
-    up = [round(value * scale) if value is not None and value > 0 else 0 for value in shown]
-    down = [round(-value * scale) if value is not None and value < 0 else 0 for value in shown]
+    up = [round(max(0.0, value or 0.0) / top * half * 8) for value in shown]
+    down = [round(max(0.0, -(value or 0.0)) / top * half * 8) for value in shown]
     return [*_columns(up, width, half, positive), *_hanging(down, width, half, negative)]
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 KEEP_S: Final = 300
 
 
+Series = list[float | None]
+
+
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """One book at one second; None while it was not live."""
 
@@ -58,15 +61,17 @@ class History:
         """How many seconds are remembered."""
         return len(self._samples.get(instrument, ()))
 
-    def series(
-        self, instrument: InstrumentId, pick: Callable[[Sample], float | None], cells: int
-    ) -> list[float | None]:
-        """All that is remembered in at most `cells` values: means of equally many seconds each, holes left out."""
+    def group_s(self, instrument: InstrumentId, cells: int) -> int:
+        """Seconds per cell so that all that is remembered fits in `cells`: 1 or an even number."""
+        group = max(1, -(-self.seconds(instrument) // max(1, cells)))
+        return group if group == 1 else group + group % 2
+
+    def series(self, instrument: InstrumentId, pick: Callable[[Sample], float | None], group_s: int) -> Series:
+        """All that is remembered, newest last: means over `group_s` seconds each, holes left out."""
         values = [pick(sample) for sample in self._samples.get(instrument, ())]
-        group = max(1, -(-len(values) // cells))
-        start = len(values) % group  # the newest group is whole, the oldest may be short
+        start = len(values) % group_s  # the newest group is whole, the oldest may be short
         groups = [values[:start]] if start else []
-        groups += [values[i : i + group] for i in range(start, len(values), group)]
+        groups += [values[i : i + group_s] for i in range(start, len(values), group_s)]
         return [_mean(group) for group in groups]
 
 

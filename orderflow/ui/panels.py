@@ -17,6 +17,7 @@ from orderflow.ui.cells import (
     bar,
     cell,
     chart,
+    curve,
     fit,
     signed_chart,
     spread_out,
@@ -101,7 +102,7 @@ def book_title(tick: MetricsTick) -> Line:
     mark, style = _STATE[tick.state]
     title: Line = [
         Segment(escape_text(tick.symbol, 40), Theme.title),
-        Segment(f" {tick.category.value} · {tick.depth} levels ", Theme.dim),
+        Segment(f" {tick.category.value} " + (f"· {tick.depth} levels " if tick.live else ""), Theme.dim),
         Segment(f"{mark} {tick.state.value}", style),
     ]
     if not tick.live and tick.reason:
@@ -323,38 +324,56 @@ def _sides(bid: float | None, ask: float | None, coin: str | None) -> str:
 
 
 def charts(view: BookView, history: History, width: int, height: int) -> list[Line]:
-    """Spread and imbalance over the remembered minutes, one above the other, each with its range."""
+    """Mid (where there is height for it), spread and imbalance over the remembered minutes, each with its range."""
     instrument = view.tick.instrument
-    spreads = history.series(instrument, lambda sample: sample.spread_bps, width)
-    imbalances = history.series(instrument, lambda sample: sample.imbalance, width)
     span = format_duration(history.seconds(instrument))
-    lower = max(1, (height - 2) // 2 // 2 * 2)
-    upper = max(1, height - 2 - lower)
+    group_s = history.group_s(instrument, width)
+    spreads = history.series(instrument, lambda sample: sample.spread_bps, group_s)
+    imbalances = history.series(instrument, lambda sample: sample.imbalance, group_s)
+    rows = height - 2
+    lines: list[Line] = []
+    if height >= 14:
+        rows -= 1
+        upper = rows // 2
+        mids = _mids(view, history, group_s)
+        lines = [_chart_title("mid", mids, "", f".{price_decimals(view.tick)}f", span, width)]
+        lines += curve(mids, width, upper, Theme.mid_line)
+        rows, span = rows - upper, ""
+    lower = max(2, rows // 2 // 2 * 2)
     return [
+        *lines,
         _chart_title("spread", spreads, " bps", ".2f", span, width),
-        *chart(spreads, width, upper, Theme.spread),
-        _chart_title("imbalance", imbalances, "", "+.2f", span, width),
+        *chart(spreads, width, max(1, rows - lower), Theme.spread_area),
+        _chart_title("imbalance", imbalances, "", "+.2f", "", width),
         *signed_chart(imbalances, width, lower, Theme.bid_bar, Theme.ask_bar),
     ]
+
+
+def _mids(view: BookView, history: History, group_s: int) -> list[float | None]:
+    """Two mids for each cell of the other charts, so that all share one time axis."""
+    instrument = view.tick.instrument
+    if group_s > 1:
+        return history.series(instrument, lambda sample: sample.mid, group_s // 2)
+    return [mid for mid in history.series(instrument, lambda sample: sample.mid, 1) for _ in range(2)]
 
 
 def _chart_title(name: str, values: Sequence[float | None], unit: str, spec: str, span: str, width: int) -> Line:
     known = [value for value in values if value is not None]
     left: Line = [Segment(name, Theme.dim)]
-    if not known:
-        return fit(left, width)
-    left.append(Segment(f"  {min(known):{spec}} … {max(known):{spec}}{unit}", Theme.text))
-    return spread_out(left, [Segment(f"last {span}", Theme.dim)], width)
+    if known:
+        left.append(Segment(f"  {min(known):{spec}} … {max(known):{spec}}{unit}", Theme.text))
+    return spread_out(left, [Segment(f"last {span}" if span else "", Theme.dim)], width)
 
 
 def sparks(view: BookView, history: History, width: int) -> list[Line]:
     """The two charts as one line each, for short screens."""
     room = width - 24
     instrument = view.tick.instrument
-    spreads = history.series(instrument, lambda sample: sample.spread_bps, room)
-    imbalances = history.series(instrument, lambda sample: sample.imbalance, room)
+    group_s = history.group_s(instrument, room)
+    spreads = history.series(instrument, lambda sample: sample.spread_bps, group_s)
+    imbalances = history.series(instrument, lambda sample: sample.imbalance, group_s)
     rows = (
-        ("spread", chart(spreads, room, 1, Theme.spread)[0], format_number(view.tick.spread_bps, ".2f", " bps")),
+        ("spread", chart(spreads, room, 1, Theme.spread_area)[0], format_number(view.tick.spread_bps, ".2f", " bps")),
         ("imbalance", _tinted(imbalances, room), format_number(view.tick.imbalance, "+.2f")),
     )
     return [[cell(name, 11, Theme.dim), *line, cell(value, 13, Theme.text, ">")] for name, line, value in rows]
@@ -388,6 +407,29 @@ def _fine(value: float | None) -> str:
     return f"{value * 1000:.0f}µs" if abs(value) < 1 else format_ms(value)
 
 
+def flow_rows(view: BookView, width: int) -> list[Line]:
+    """What happened to one book since start: every counter that says how far its feed can be trusted."""
+    counters = view.tick.counters
+    facts = (
+        ("updates", counters.updates, False),
+        ("snapshots", counters.snapshots, False),
+        ("gaps in u", counters.gaps, True),
+        ("messages missed", counters.missed, True),
+        ("duplicates", counters.duplicates, True),
+        ("deltas before snapshot", counters.early_deltas, True),
+        ("unknown deletes", counters.unknown_deletes, True),
+        ("crossed / locked", counters.crossed + counters.locked, True),
+        ("messages refused", counters.refused, True),
+        ("resyncs", counters.resyncs, True),
+        ("reconnects", counters.reconnects, True),
+        ("latencies below zero", view.tick.latency_negative, True),
+    )
+    return [
+        fit([cell(name, 24, Theme.dim), cell(f"{n:,}", 12, Theme.warn if bad and n else Theme.text, ">")], width)
+        for name, n, bad in facts
+    ]
+
+
 # --- all books ----------------------------------------------------------------------------------------------------
 
 
@@ -412,13 +454,16 @@ def table_columns(ticks: Sequence[MetricsTick], width: int, look: Look) -> list[
     """The columns that fit in `width`, in reading order."""
     name = min(24, max((len(format_name(tick.category, tick.symbol, look)) for tick in ticks), default=6))
     price = max((len(_table_price(value, tick)) for tick in ticks for value in (tick.bid, tick.ask)), default=7)
+    size = max(9, *(len(format_size(tick.liquidity, tick.base_coin)) for tick in ticks)) if ticks else 9
     everything = [
         Column(title="state", width=9, rank=0, show=_state_cell),
         Column(title="bid", width=price, rank=0, show=lambda t: _right(_table_price(t.bid, t), price, Theme.bid)),
         Column(title="ask", width=price, rank=0, show=lambda t: _right(_table_price(t.ask, t), price, Theme.ask)),
         Column(title="bps", width=6, rank=1, show=lambda t: _right(format_number(t.spread_bps, ".2f"), 6)),
         Column(title="imbalance", width=11, rank=2, show=lambda t: _table_meter(t, 11)),
-        Column(title="liquidity", width=15, rank=4, show=lambda t: _right(format_size(t.liquidity, t.base_coin), 15)),
+        Column(
+            title="liquidity", width=size, rank=4, show=lambda t: _right(format_size(t.liquidity, t.base_coin), size)
+        ),
         Column(title="latency", width=8, rank=3, show=_latency_cell),
         Column(title="p99", width=7, rank=6, show=lambda t: _right(format_ms(t.hops.gateway_to_socket.p99), 7)),
         Column(title="age", width=7, rank=5, show=lambda t: _right(format_ms(t.book_age_ms), 7, Theme.dim)),
@@ -428,14 +473,21 @@ def table_columns(ticks: Sequence[MetricsTick], width: int, look: Look) -> list[
         Column(title="reconn", width=6, rank=10, show=lambda t: _count(t.counters.reconnects, 6)),
     ]
     chosen: set[str] = set()
-    room = width - name - 2
+    room = width - name - 4
     for column in sorted(everything, key=lambda c: c.rank):
         if column.width + 2 > room:
             break
         chosen.add(column.title)
         room -= column.width + 2
-    first = Column(title="book", width=name, rank=0, show=lambda t: [cell(format_name(t.category, t.symbol, look), name, Theme.strong if t.live else Theme.grey)])  # fmt: skip # noqa: E501
-    return [first, *(column for column in everything if column.title in chosen)]
+    meter = min(31, 11 + room) | 1  # what is left over makes the imbalance easier to read; odd, so it has a centre
+    wider = Column(title="imbalance", width=meter, rank=2, show=lambda t: _table_meter(t, meter))
+    first = Column(title="book", width=name, rank=0, show=lambda t: _name_cell(t, name, look))
+    rest = [column for column in everything if column.title in chosen]
+    return [first, *(wider if column.title == "imbalance" and meter - 11 <= room else column for column in rest)]
+
+
+def _name_cell(tick: MetricsTick, width: int, look: Look) -> Line:
+    return [cell(format_name(tick.category, tick.symbol, look), width, Theme.strong if tick.live else Theme.grey)]
 
 
 def _table_price(value: float | None, tick: MetricsTick) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES: Final = 16_384
+BATCH_BYTES: Final = select.PIPE_BUF  # a pipe takes that much whole or not at all: no torn line when we are killed
 GONE: Final = frozenset({errno.EPIPE, errno.EBADF, errno.EIO, errno.ECONNRESET, errno.ENXIO})
 """The reader will not come back: closed pipe or descriptor, hung-up terminal, reset socket."""
 
@@ -147,12 +147,13 @@ class LineWriter:
             if self._unconfessed and self._confess is not None:
                 batch.append(self._confess(self._unconfessed).encode())
             self._unconfessed = 0
-            lines = size = 0
+            confession = size = sum(map(len, batch))
+            lines = 0
             while self._queue and (not lines or size + len(self._queue[0]) <= BATCH_BYTES):
                 batch.append(self._queue.popleft())
                 size += len(batch[-1])
                 lines += 1
-            self._queued_bytes -= size
+            self._queued_bytes -= size - confession
             self._writing = True
             return lines, b"".join(batch)
 
@@ -221,6 +222,10 @@ class Output:
     def idle(self) -> bool:
         """Whether all that was put is written: a view draws its next picture only then."""
         return self._writer.idle
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Wait until all that was put is written, at most `timeout_s` of real time. Returns: whether it is."""
+        return await trio.to_thread.run_sync(self._writer.flush, timeout_s)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until the reader goes away (returns) or cancelled (flushes within `flush_s`)."""

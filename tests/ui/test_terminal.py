@@ -1,0 +1,206 @@
+"""The live view on real pseudo-terminals: it comes, follows keys, and gives the terminal back however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import sys
+import termios
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from orderflow.ui.terminal import can_show, restore_terminal, run_terminal
+from tests.ui.frames import make_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.socket
+LEAVE = b"\x1b[?1049l"
+
+
+@contextmanager
+def terminal(columns: int = 100, rows: int = 30) -> Iterator[tuple[int, int]]:
+    """(our end, the program's end)."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    os.set_blocking(ours, False)
+    try:
+        yield ours, theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+class Screen:
+    """What arrived at our end."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.data = b""
+
+    def read(self) -> None:
+        try:
+            while chunk := os.read(self.fd, 65536):
+                self.data += chunk
+        except BlockingIOError:
+            pass
+
+    async def wait_for(self, text: bytes) -> None:
+        """Until `text` was shown."""
+        while True:
+            self.read()
+            if text in self.data:
+                return
+            await trio.lowlevel.wait_readable(self.fd)
+
+
+async def feed(frames: trio.MemorySendChannel[object], screen: Screen, text: bytes) -> None:
+    """Send frames until the screen shows `text`."""
+    with trio.fail_after(10):
+        second = 0
+        while text not in screen.data:
+            await frames.send(make_frame(second, 4))
+            second += 1
+            with trio.move_on_after(0.05):
+                await screen.wait_for(text)
+
+
+async def test_shows_and_leaves_at_the_end_of_the_frames() -> None:
+    with terminal() as (ours, theirs):
+        before = termios.tcgetattr(theirs)
+        screen = Screen(ours)
+        send, receive = trio.open_memory_channel[object](0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: run_terminal(receive, on_quit=lambda: None, fd=theirs, keys_fd=None))
+            await feed(send, screen, b"BTCUSDT")
+            assert screen.data.startswith(b"\x1b[?1049h\x1b[?25l")
+            send.close()
+        screen.read()
+        assert screen.data.endswith(LEAVE)
+        assert b"\x1b[?25h" in screen.data
+        assert termios.tcgetattr(theirs) == before
+        assert os.get_blocking(theirs)
+
+
+async def test_only_changed_lines_are_sent_and_a_resize_redraws() -> None:
+    with terminal(100, 30) as (ours, theirs):
+        screen = Screen(ours)
+        send, receive = trio.open_memory_channel[object](0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: run_terminal(receive, on_quit=lambda: None, fd=theirs, keys_fd=None))
+            await feed(send, screen, b"BTCUSDT")
+            screen.read()
+            whole, screen.data = len(screen.data), b""
+            with trio.fail_after(5):
+                await send.send(make_frame(77_777, 4))
+                await screen.wait_for(b"\x1b[?2026l")
+            assert b"\x1b[2J" not in screen.data
+            assert 0 < len(screen.data) < whole
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+            screen.data = b""
+            await feed(send, screen, b"\x1b[40;1H")
+            assert b"\x1b[2J" in screen.data
+            send.close()
+
+
+@pytest.mark.parametrize("how", ["cancel", "error"])
+async def test_the_terminal_comes_back_after(how: str) -> None:
+    with terminal() as (ours, theirs):
+        screen = Screen(ours)
+        send, receive = trio.open_memory_channel[object](0)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: run_terminal(receive, on_quit=lambda: None, fd=theirs, keys_fd=None))
+                await feed(send, screen, b"BTCUSDT")
+                if how == "cancel":
+                    nursery.cancel_scope.cancel()
+                else:
+                    await send.send("no frame")
+        except* AttributeError:
+            assert how == "error"
+        screen.read()
+        assert screen.data.endswith(LEAVE)
+
+
+async def test_a_terminal_that_stands_still_delays_nothing() -> None:
+    with terminal() as (_, theirs):
+        send, receive = trio.open_memory_channel[object](0)
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: run_terminal(receive, on_quit=lambda: None, fd=theirs, keys_fd=None))
+                for second in range(50):  # nobody reads: the pseudo-terminal is full after the first picture
+                    await send.send(make_frame(second, 4))
+                nursery.cancel_scope.cancel()
+
+
+KEYS = """
+import os, sys, trio
+sys.path.insert(0, os.getcwd())
+from orderflow.ui.terminal import run_terminal
+from tests.ui.frames import make_frame
+async def main():
+    async with trio.open_nursery() as nursery:
+        send, receive = trio.open_memory_channel(0)
+        async def show():
+            await run_terminal(receive, on_quit=nursery.cancel_scope.cancel)
+        nursery.start_soon(show)
+        for second in range(10**6):
+            await send.send(make_frame(second, 4))
+            await trio.sleep(0.02)
+trio.run(main)
+"""
+
+
+async def test_keys_choose_a_book_and_quit() -> None:
+    """A real child whose controlling terminal is ours."""
+    pid, ours = pty.fork()
+    if pid == 0:
+        os.environ["TERM"] = "xterm-256color"
+        os.execv(sys.executable, [sys.executable, "-c", KEYS])
+    try:
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        os.set_blocking(ours, False)
+        before = termios.tcgetattr(ours)
+        screen = Screen(ours)
+        with trio.fail_after(20):
+            await screen.wait_for(b"q quit")
+            screen.data = b""
+            os.write(ours, b"\t")
+            await screen.wait_for(b"50 levels")
+            assert b"ETHUSDT" in screen.data
+            os.write(ours, b"q")
+            await screen.wait_for(LEAVE)
+        _, status = await trio.to_thread.run_sync(os.waitpid, pid, 0)
+        pid = 0
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert termios.tcgetattr(ours)[3] == before[3]
+    finally:
+        os.close(ours)
+        if pid:
+            os.kill(pid, 9)
+            await trio.to_thread.run_sync(os.waitpid, pid, 0)
+
+
+def test_where_a_view_makes_sense() -> None:
+    with terminal(80, 24) as (_, theirs):
+        good = {"TERM": "xterm"}
+        assert can_show(theirs, "utf-8", good)
+        assert not can_show(theirs, "ascii", good)
+        assert not can_show(theirs, "utf-8", {"TERM": "dumb"})
+        assert not can_show(theirs, "utf-8", {})
+    with terminal(40, 10) as (_, theirs):
+        assert not can_show(theirs, "utf-8", good)
+    reader, writer = os.pipe()
+    assert not can_show(writer, "utf-8", good)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_restoring_without_a_view_is_harmless() -> None:
+    restore_terminal()
