@@ -17,7 +17,7 @@ from orderflow.core.types import Category, InstrumentId
 from orderflow.sim.catalogue import CATALOGUE, make_instruments
 from orderflow.sim.market import Exchange, diff_window
 from orderflow.sim.meters import BookMeter, BookStats, Frame, TradeStats, trade_stats
-from orderflow.sim.recordings import read_frames, read_legacy, read_trades
+from orderflow.sim.samples import read_frames, read_trades
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,7 +39,7 @@ def measure_recording(path: Path, topic: str) -> BookStats:
     Raises: ValueError when the file has no deltas of it; OSError when it cannot be read.
     """
     meter = BookMeter()
-    for frame in read_frames(path, topic) if topic.startswith("orderbook.") else read_legacy(path, topic):
+    for frame in read_frames(path, topic):
         meter.add(frame)
     return meter.stats()
 

@@ -157,8 +157,8 @@ def _spot(
 
 def _linear_majors() -> list[SimInstrument]:
     btc = _flow(
-        "0.001", batches=85, picks=2.5, touch=0.07, near=(0.3, 15), window=280, occupancy=0.72, level=(0.079, 2.3),
-        touch_size=6, order=(0.003, 1.9), episodes=0.6, takers=11, taker=(0.017, 2.2), volatility=3.5, liquidations=1.5,
+        "0.001", batches=72, picks=2.4, touch=0.07, near=(0.3, 15), window=280, occupancy=0.72, level=(0.079, 2.3),
+        touch_size=6, order=(0.003, 1.9), episodes=0.5, takers=11, taker=(0.017, 2.2), volatility=3.5, liquidations=1.5,
     )  # fmt: skip
     eth = _flow(
         "0.01", batches=80, picks=2.7, touch=0.07, near=(0.3, 8), window=240, occupancy=0.75, level=(2.5, 2.2),
@@ -166,7 +166,8 @@ def _linear_majors() -> list[SimInstrument]:
     )  # fmt: skip
     sol = _flow(
         "0.1", batches=38, picks=1.8, touch=0.07, near=(0.7, 9), window=200, occupancy=0.995, level=(458, 1.6),
-        touch_size=1150, order=(3, 1.8), episodes=0.2, takers=7, taker=(6, 1.9), volatility=5.0, lag=1.8, liquidations=0.5,
+        touch_size=1150, order=(3, 1.8), episodes=0.2, takers=7, taker=(6, 1.9), volatility=5.0, lag=1.8,
+        liquidations=0.5,
     )  # fmt: skip
     xrp = _flow(
         "0.1", batches=55, picks=6, touch=0.05, near=(0.4, 25), window=300, occupancy=0.99, level=(3300, 1.7),

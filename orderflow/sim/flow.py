@@ -25,6 +25,7 @@ _STEPS_PER_MIN: Final = 600
 _ANCHOR_PULL: Final = 1 / (4 * 3600 * 10)  # the reference drifts back to where it began over some four hours
 _WAVE_PULL: Final = 1 / 1800  # volatility and activity waves of about three minutes
 _WAVE_SIZE: Final = 0.45
+_ACTIVITY: Final = 0.6  # how much of a wave of volatility is one of activity too
 _JUMP_CHANCE: Final = 1 / 900
 
 
@@ -43,7 +44,7 @@ class Coin:
         self._wave = self._rng.gauss(0.0, _WAVE_SIZE)
         self._until_us = start_us - start_us % COIN_STEP_US + COIN_STEP_US
         self.price = price
-        self.activity = math.exp(self._wave)
+        self.activity = math.exp(_ACTIVITY * self._wave)
 
     def at(self, now_us: int) -> float:
         """The reference price at this time."""
@@ -62,7 +63,7 @@ class Coin:
                 log += gauss(0.0, 12 * self._step)
         self._log, self._wave = log, wave
         self.price = self._start * math.exp(log)
-        self.activity = math.exp(wave)
+        self.activity = math.exp(_ACTIVITY * wave)
 
 
 class Taken(Protocol):
@@ -137,6 +138,9 @@ class OrderFlow:
         self._follow(self._fair(now_us))
         rng, profile = self._rng, self._profile
         buy = rng.random() < 0.5
+        touch = self._anchor(buy)
+        if touch not in self._book.side(buy).lots and rng.random() < 0.6:
+            self._build_touch(buy, touch)  # takers emptied it: somebody wants to be first there
         mean = profile.batch_levels - 0.5
         if rng.random() < 0.04:
             mean *= 6  # now and then a maker requotes its whole ladder
