@@ -139,8 +139,8 @@ def new_plugin(name: str, folder: Path | str = DEFAULT_FOLDER, taken: Iterable[s
         _write(test, templates.TEST.substitute(fields))
     except OSError as exc:
         raise ConfigError(f"plugins new: {escape_text(str(exc), 1000)}") from exc
-    notes = tuple(dict.fromkeys(filter(None, (access_fault(into), access_fault(plugin)))))
-    return NewPlugin(name=name, plugin=str(plugin), test=str(test), folder=str(into), notes=notes)
+    note = access_fault(into) or access_fault(plugin)
+    return NewPlugin(name=name, plugin=str(plugin), test=str(test), folder=str(into), notes=(note,) if note else ())
 
 
 def _write(path: Path, text: str) -> None:

@@ -119,10 +119,11 @@ def _in_folder(folder: Path, origin: Origin) -> Iterable[Source]:
 def _folder_fault(given: str | Path) -> str:
     if not str(given).strip():
         return "got an empty name, expected a folder"
-    folder = Path(given).expanduser()
-    if not folder.is_dir():
-        return f"{folder}: no such folder"
-    return access_fault(folder)
+    try:
+        folder = Path(given).expanduser()
+    except RuntimeError:
+        return f"{given}: no such home folder"
+    return access_fault(folder) if folder.is_dir() else f"{folder}: no such folder"
 
 
 def _from_entry_points() -> list[Source]:
@@ -148,8 +149,8 @@ def access_fault(path: Path) -> str:
         real = path.resolve(strict=True)
         fault = mode_fault(real, real.stat())
         return fault or next(filter(None, map(_parent_fault, real.parents)), "")
-    except OSError as exc:
-        return f"{path}: {exc.strerror or exc}"
+    except (OSError, RuntimeError) as exc:  # RuntimeError: a loop of links, before Python 3.13
+        return f"{path}: {getattr(exc, 'strerror', None) or exc}"
 
 
 def mode_fault(path: Path, status: os.stat_result) -> str:

@@ -73,8 +73,8 @@ def orderflow_start(info: StartInfo) -> None:
 def orderflow_stop(summary: Summary) -> None:
     """The program is stopping: links are down, no tick will follow.
 
-    Called once, last, from the closing of the program, which has to end within `stop_timeout_s` (2 s) altogether. If it
-    raises, that is contained. A disabled plugin is not called.
+    Called once, last, from the closing of the program, which has to end within `stop_timeout_s` (2 s) altogether.
+    Budget: `plugins.budget_ms`. If it raises, that is contained. A disabled plugin is not called.
 
     Args: summary: the closing summary (seconds, counts, milliseconds).
     Returns: None.

@@ -1,0 +1,122 @@
+"""Where plugins are looked for, and which folders and files are trusted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from orderflow.config.tree import PluginSettings
+from orderflow.hooks.discovery import RESERVED, Origin, access_fault, discover, mode_fault, name_fault
+from tests.hooks.plugin_files import write_plugin
+
+
+def test_the_order_is_bundled_then_folders_and_names_are_sorted(tmp_path: Path, folder: Path) -> None:
+    bundled = tmp_path / "bundled"
+    bundled.mkdir(mode=0o755)
+    for place, name in ((bundled, "z"), (bundled, "b"), (folder, "a"), (folder, "c")):
+        write_plugin(place, name)
+    catalogue = discover(bundled, [folder], entry_points=False)
+    assert [(source.name, source.origin) for source in catalogue.sources] == [
+        ("b", Origin.BUNDLED),
+        ("z", Origin.BUNDLED),
+        ("a", Origin.FOLDER),
+        ("c", Origin.FOLDER),
+    ]
+
+
+def test_what_is_no_plugin_file_is_passed_over(folder: Path) -> None:
+    for name in ("test_whale", "conftest", "_private", "Upper", "a-b", "enabled", "whale"):
+        write_plugin(folder, name)
+    (folder / "notes.txt").write_text("")
+    (folder / "sub").mkdir()
+    assert discover(None, [folder], entry_points=False).names() == ("whale",)
+
+
+def test_a_folder_named_twice_counts_once(folder: Path) -> None:
+    write_plugin(folder, "whale")
+    catalogue = discover(None, [folder, f"{folder}/../{folder.name}"], entry_points=False)
+    assert len(catalogue.named("whale")) == 1
+
+
+def test_the_working_directory_is_never_looked_into(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_plugin(folder, "whale")
+    monkeypatch.chdir(folder)
+    assert discover(None, [], entry_points=False).sources == ()
+    catalogue = discover(None, ["", "  "], entry_points=False)
+    assert catalogue.sources == ()
+    assert len(catalogue.problems) == 2
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o777, 0o1777])
+def test_a_folder_others_may_write_to(folder: Path, mode: int) -> None:
+    write_plugin(folder, "whale")
+    folder.chmod(mode)
+    catalogue = discover(None, [folder], entry_points=False)
+    assert catalogue.sources == ()
+    (problem,) = catalogue.problems
+    assert str(problem) == f"plugins.folders: {folder} is writable by others; run: chmod go-w {folder}"
+    folder.chmod(0o755)
+    assert discover(None, [folder], entry_points=False).problems == ()
+
+
+def test_a_bundled_folder_is_as_trusted_as_the_program(folder: Path) -> None:
+    write_plugin(folder, "whale").chmod(0o664)  # what git makes of it under umask 002
+    folder.chmod(0o775)
+    assert discover(folder, [], entry_points=False).names() == ("whale",)
+
+
+def test_a_folder_that_everybody_could_swap_for_another(folder: Path) -> None:
+    inner = folder / "inner"
+    inner.mkdir(mode=0o755)
+    inner.chmod(0o755)
+    assert access_fault(inner) == ""
+    folder.chmod(0o757)
+    assert access_fault(inner) == f"{folder} is writable by everybody; run: chmod o-w {folder}"
+    folder.chmod(0o1757)
+    assert access_fault(inner) == ""
+
+
+def test_a_link_is_judged_by_what_it_leads_to(folder: Path, tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    path = write_plugin(real, "whale")
+    link = folder / "whale.py"
+    link.symlink_to(path)
+    real.chmod(0o777)
+    assert "real is writable by everybody" in access_fault(link)
+    real.chmod(0o755)
+    assert access_fault(link) == ""
+    path.chmod(0o666)
+    assert "chmod go-w" in access_fault(link)
+
+
+@pytest.mark.parametrize("uid, ok", [(0, True), (os.geteuid(), True), (os.geteuid() + 1234, False)])
+def test_the_owner_is_root_or_the_user(uid: int, ok: bool) -> None:
+    status = os.stat_result((0o100644, 0, 0, 1, uid, 0, 0, 0, 0, 0))
+    assert (mode_fault(Path("x.py"), status) == "") is ok
+
+
+def test_a_home_folder_of_nobody() -> None:
+    (problem,) = discover(None, ["~no_such_user_here/x"], entry_points=False).problems
+    assert "no such" in problem.text
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    (problem,) = discover(None, [tmp_path / "no\x1b"], entry_points=False).problems
+    assert "no such folder" in problem.text
+    assert problem.text.isprintable()
+    (tmp_path / "file").write_text("")
+    assert len(discover(None, [tmp_path / "file"], entry_points=False).problems) == 1
+
+
+def test_a_loop_of_links_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert access_fault(tmp_path / "loop") != ""
+
+
+def test_no_plugin_can_take_the_name_of_a_setting() -> None:
+    assert set(PluginSettings.__struct_fields__) == RESERVED
+    assert all(name_fault(name) for name in RESERVED)
+    assert name_fault("whale_2") == ""
