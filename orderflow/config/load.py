@@ -12,12 +12,11 @@ import msgspec
 from orderflow.config import cage, schema
 from orderflow.config.cross import Cross
 from orderflow.config.origin import BUILT_IN, Leaf, Origin, Source
-from orderflow.config.problems import problem, value_text
+from orderflow.config.problems import problem, suggest, value_text
 from orderflow.config.schema import Kind
 from orderflow.config.sources import ENV_VARIABLE, Gathered
 from orderflow.config.tree import PluginSettings, Settings
 from orderflow.core.errors import ConfigError
-from orderflow.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +89,7 @@ def _environment(asked: str | None, environ: Mapping[str, str], problems: list[s
     known = name.strip().lower().replace("-", "_")
     if known in schema.ENVIRONMENTS:
         return Leaf(known, origin)
-    expected = f"expected {schema.settings()['env'].expected}{did_you_mean(name, schema.ENVIRONMENTS)}"
+    expected = f"expected {schema.settings()['env'].expected}{suggest(name, schema.ENVIRONMENTS)}"
     problems.append(problem(origin, "env", expected, value_text(name)))
     return Leaf(DEFAULT_ENVIRONMENT, origin)
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from orderflow.config.secrets import MASK, Secret
+from orderflow.core.nearest import nearest
 from orderflow.core.text import escape_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orderflow.config.origin import Origin
 
 _SHOWN: Final = 80  # most characters of a value in a problem
@@ -19,6 +22,12 @@ def problem(origin: Origin | str, key: str, expected: str, shown: str = "") -> s
     """One problem line. `shown`: the value for people (`value_text`); "": not to be shown."""
     value = f" = {shown}" if shown else ""
     return f"{origin}: {escape_text(key)}{value}: {expected}"
+
+
+def suggest(word: str, names: Iterable[str]) -> str:
+    """`; did you mean 'depth'?` to append to a problem, when one of `names` is like `word`."""
+    name = nearest(word, names)
+    return "" if name is None else f"; did you mean {name!r}?"
 
 
 def value_text(value: Any, limit: int = _SHOWN) -> str:

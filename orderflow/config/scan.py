@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.config import schema
 from orderflow.config.origin import Leaf
-from orderflow.config.problems import problem, value_text
+from orderflow.config.problems import problem, suggest, value_text
 from orderflow.config.schema import Kind
 from orderflow.config.values import Refused, convert
-from orderflow.core.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -132,7 +131,7 @@ class Scan:
             return self.table(value, path)
         if len(path) == 2:
             names = [key for key in schema.settings() if key.startswith("plugins.")]
-            suggestion = did_you_mean(".".join(path), names)
+            suggestion = suggest(".".join(path), names)
             raise Unusable(f"expected a plugin's table, or a setting of [plugins]{suggestion}")
         if token := self._token_in(value):
             raise Unusable(f"begins with {token}, which is never evaluated; expected a plain value")
@@ -155,8 +154,8 @@ def unknown(path: Path, suggestion: str = "") -> Unusable:
     """The problem with a key that is not known. Its value may be a misspelt secret and is not shown."""
     if len(path) == 1 and (here := FORMER.get(path[0].lower())):
         return Unusable(f"unknown setting; here it is {here}")
-    names = [*schema.settings(), *schema.tables()]
-    return Unusable(f"unknown setting{suggestion or did_you_mean('.'.join(path), names)}")
+    suggestion = suggestion or suggest(".".join(path), [*schema.settings(), *schema.tables()])
+    return Unusable(f"unknown setting{suggestion or '; `orderflow config show` lists all there are'}")
 
 
 def _inside_plugin(path: Path) -> bool:

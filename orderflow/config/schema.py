@@ -79,6 +79,18 @@ def tables() -> frozenset[str]:
     return frozenset(key.rpartition(".")[0] for key in settings()) - {""}
 
 
+def default_text(setting: Setting) -> str:
+    """A setting's default for the table in docs/configuration.md."""
+    default = setting.default
+    if default is None or default == "":
+        return "(empty)"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        return f"`{', '.join(default)}`" if default else "(none)"
+    return f"`{default}`"
+
+
 def is_plugin_table(path: tuple[str, ...]) -> bool:
     """Whether `path` is `plugins.<name>` or lies in one: free-form, typed by the plugin itself."""
     return len(path) >= 2 and path[0] == PLUGINS and path[1] not in PluginSettings.__struct_fields__

@@ -13,12 +13,11 @@ from orderflow.config import schema
 from orderflow.config.files import FileProblem, SettingsFile, insecure_reason, read_settings, readable_by_others
 from orderflow.config.lines import line_of
 from orderflow.config.origin import Document, Leaf, Origin, Source
-from orderflow.config.problems import problem
+from orderflow.config.problems import problem, suggest
 from orderflow.config.scan import Scan, Unusable, unknown
 from orderflow.config.schema import Kind
 from orderflow.config.values import free_value, from_text
 from orderflow.core.errors import ConfigError
-from orderflow.core.nearest import did_you_mean
 from orderflow.core.text import escape_text
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ def _variable(scan: Scan, path: tuple[str, ...], text: str) -> Node | None:
     if schema.is_plugin_table(path):
         return scan.plugin_entry(path, free_value(text))
     known = [setting.variable for setting in schema.settings().values()]
-    raise unknown(path, did_you_mean(name, known))
+    raise unknown(path, suggest(name, known))
 
 
 def _option(scan: Scan, path: tuple[str, ...], value: Any) -> Node:
@@ -223,4 +222,4 @@ def _not_an_environment(key: str, value: Any) -> str | None:
     if name in schema.tables():
         return f"expected in an environment's table: write [default.{name}]"
     kind = "environment" if isinstance(value, dict) else "setting outside of any environment's table"
-    return f"unknown {kind}{did_you_mean(key, ('default', *schema.ENVIRONMENTS))}"
+    return f"unknown {kind}{suggest(key, ('default', *schema.ENVIRONMENTS))}"

@@ -57,6 +57,10 @@ class PluginSettings(Frozen, frozen=True):
     max_alerts_per_call: Count = 100
     tables: dict[str, dict[str, Any]] = {}  # [plugins.<name>], typed by the plugin's own Config
 
+    def __repr__(self) -> str:
+        """Tables by name only: what is secret in them, only their plugin knows."""
+        return f"PluginSettings(enabled={self.enabled}, folders={self.folders}, tables=of {sorted(self.tables)})"
+
 
 class SimSettings(Frozen, frozen=True):
     """The embedded exchange of `orderflow demo` and `orderflow sim`."""
