@@ -48,7 +48,7 @@ class LineWriter:
         max_bytes: most bytes waiting.
         confess: makes the line that says how many lines were dropped, written where they are missing.
         on_gone: called once, in the thread, when the reader went away.
-        on_error: called in the thread when another error begins (so not once per line of a full disk).
+        on_error: called once, in the thread, for the first error of another kind (full disk, ...).
     """
 
     def __init__(
@@ -163,7 +163,9 @@ class LineWriter:
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:  # whoever shares the descriptor made it non-blocking
-                select.select([], [self._fd], [], 1.0)
+                ready = select.poll()
+                ready.register(self._fd, select.POLLOUT)
+                ready.poll(1000)
             except OSError as exc:
                 return exc
         return None
