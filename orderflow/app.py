@@ -39,6 +39,7 @@ from orderflow.core.types import (
     LinkChanged,
     MetricsTick,
     Output,
+    PrivateMessage,
     ResyncNeeded,
     Summary,
     TickDue,
@@ -46,6 +47,7 @@ from orderflow.core.types import (
     ViewFrame,
 )
 from orderflow.hooks.specs import StartInfo
+from orderflow.net.dial import make_ssl_context
 from orderflow.net.fanout import DropOldest, EventQueue, Latest
 from orderflow.net.feed import Feed
 from orderflow.net.retry import AttemptBudget
@@ -106,6 +108,8 @@ class Monitor:
         self._queue = EventQueue(settings.queues.events)
         self._alerts: DropOldest[Alert] = DropOldest(settings.queues.alerts)
         self._frames: Latest[ViewFrame] = Latest()
+        self._private: DropOldest[PrivateMessage] = DropOldest(settings.queues.events)
+        self._final_ticks: tuple[MetricsTick, ...] = ()
         self._recent_alerts: deque[Alert] = deque(maxlen=VIEW_ALERTS)
         self._alert_count = 0
         self._links: dict[str, LinkChanged] = {}
@@ -160,7 +164,7 @@ class Monitor:
         if self._stopping:
             return
         self._stopping = reason
-        self._final_books = self._dump_books() if self._book_out else None
+        self._take_last_look()
         self._producing.cancel(reason=reason)
 
     async def _produce(self) -> None:
@@ -178,21 +182,33 @@ class Monitor:
                         producers.start_soon(feed.run, settings.retry, budget, self._tell_feed, self._rng)
                     if settings.bybit.rest_url:
                         producers.start_soon(self._run_facts)
+                    if settings.bybit.api_key and settings.bybit.private_ws_url:
+                        producers.start_soon(self._run_private_sink)
+                        producers.start_soon(self._run_private, budget)
                     if settings.duration_s:
                         producers.start_soon(self._run_duration)
                     if self._show is not None:
                         producers.start_soon(self._run_frames)
         except* FatalFeedError as group:
-            self._exit_code = EXIT_REFUSED
-            log.error("refused for good: %s", group.exceptions[0])
+            self._refused_for_good(str(group.exceptions[0]))
+        self._take_last_look()
+
+    def _refused_for_good(self, text: str) -> None:
+        self._exit_code = EXIT_REFUSED
+        self._note("refused", f"refused for good: {escape_text(text)}")
+        self.stop("refused for good")
+
+    def _take_last_look(self) -> None:
+        """Books and ticks as they are before the links go down: for the summary and `book_out`. Once."""
+        if self._final_ticks:
+            return
+        recv_ns, mono_ns = self._clock()
+        self._final_ticks = tuple(self.engine.view(key, 1, recv_ns, mono_ns).tick for key in self.engine.books)
+        self._final_books = self._dump_books() if self._book_out else None
 
     def _make_feeds(self) -> None:
         settings = self._settings
-        context: ssl.SSLContext | None = None
-        if settings.bybit.ca_file:
-            from orderflow.net.dial import make_ssl_context
-
-            context = make_ssl_context(settings.bybit.ca_file)
+        context = self._ssl_context()
         seen: dict[str, int] = {}
         for books in plan_links(((key, settings.depth) for key in settings.instruments), settings.feed):
             category = books[0][0].category
@@ -210,6 +226,11 @@ class Monitor:
             self._feeds.append(feed)
             self._feed_of.update(dict.fromkeys(feed.instruments, feed))
 
+    def _ssl_context(self) -> ssl.SSLContext | None:
+        """None: the default one, which is made when it is first needed."""
+        ca_file = self._settings.bybit.ca_file
+        return make_ssl_context(ca_file) if ca_file else None
+
     # --- producers
 
     async def _run_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -220,6 +241,36 @@ class Monitor:
                     await self._write_books(self._dump_books())
                 else:
                     self.stop(signal.Signals(number).name)
+
+    async def _run_private(self, budget: AttemptBudget) -> None:
+        """The account's own stream. Credentials that are refused end the run: whoever set them wants to know."""
+        from orderflow.bybit.signing import Signer
+        from orderflow.net.private import PrivateLink
+
+        bybit = self._settings.bybit
+        assert bybit.api_key is not None
+        assert bybit.api_secret is not None
+        link = PrivateLink(
+            bybit.private_ws_url,
+            Signer(bybit.api_key, bybit.api_secret),
+            self._settings.feed,
+            self._private.put,
+            exchange_ms=self._exchange_ms,
+            auth_expires_s=bybit.auth_expires_s,
+            ssl_context=self._ssl_context(),
+            clock=self._clock,
+        )
+        refused = await link.run(self._settings.retry, budget, self._tell_feed, self._rng)
+        self._refused_for_good(str(refused))
+
+    async def _run_private_sink(self) -> None:
+        while True:
+            self._host.private(await self._private.receive())
+
+    def _exchange_ms(self) -> int:
+        """The exchange's clock as well as we know it."""
+        offset = self.engine.clock_offset
+        return self._clock()[0] // 1_000_000 - (round(offset.offset_ms) if offset else 0)
 
     async def _run_duration(self) -> None:
         await trio.sleep(self._settings.duration_s)
@@ -387,12 +438,12 @@ class Monitor:
         self._reporter.summary(summary)
 
     def _summary(self) -> Summary:
-        recv_ns, mono_ns = self._clock()
-        ticks = tuple(self.engine.view(key, 1, recv_ns, mono_ns).tick for key in self.engine.books)
+        ticks = self._final_ticks
         notes = [*self._notes.values(), *self._host.notes()]
-        dropped = self._alerts.dropped
-        if dropped:
-            notes.append(f"{dropped} alerts were dropped because more came than could be shown")
+        if self._alerts.dropped:
+            notes.append(f"{self._alerts.dropped} alerts were dropped because more came than could be shown")
+        if self._private.dropped:
+            notes.append(f"{self._private.dropped} private messages were dropped because plugins were too slow")
         return Summary(
             uptime_s=trio.current_time() - self._began,
             messages=self._message_count(),

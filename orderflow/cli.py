@@ -40,8 +40,12 @@ examples:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; imports nothing heavy."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The command line.
+
+    Args: command: the one that will run; the options of `sim` and `bench` stand beside their code, which is only
+        imported for them. None: all options of all commands (shell completion).
+    """
     parser = argparse.ArgumentParser(
         prog="orderflow",
         description="Real-time order flow for Bybit: live books, metrics you can trust, alerts you can write.",
@@ -52,11 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     _add_run(commands, "run", "watch the exchange", _run)
     _add_run(commands, "demo", "the same against the embedded exchange; needs nothing", _demo)
-    _add_sim(commands)
+    _add_sim(commands, options=command in (None, "sim"))
     _add_plugins(commands)
     _add_config(commands)
     _add_doctor(commands)
-    _add_bench(commands)
+    _add_bench(commands, options=command in (None, "bench"))
     completion = _command(commands, "completion", "print a completion script for your shell", _completion)
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="eval it, or put it where your shell looks")
     return parser
@@ -124,11 +128,12 @@ def _add_run(
         parser.add_argument("--seed", metavar="N", help="of the simulated market: same seed, same day")
 
 
-def _add_sim(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_sim(commands: _Commands[argparse.ArgumentParser], *, options: bool) -> None:
     parser = _command(commands, "sim", "serve the simulated exchange to any Bybit client", _sim)
-    from orderflow.sim.options import add_arguments
+    if options:
+        from orderflow.sim.command import add_arguments
 
-    add_arguments(parser)
+        add_arguments(parser)
 
 
 def _add_plugins(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -166,11 +171,12 @@ def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
     _add_json(parser)
 
 
-def _add_bench(commands: _Commands[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "bench", "measure the speed of this machine and this program", _bench)
-    from orderflow.bench.options import add_arguments
+def _add_bench(commands: _Commands[argparse.ArgumentParser], *, options: bool) -> None:
+    parser = _command(commands, "bench", "measure the speed of this program on this machine", _bench)
+    if options:
+        from orderflow.bench.options import add_arguments
 
-    add_arguments(parser)
+        add_arguments(parser)
 
 
 # --- commands -----------------------------------------------------------------------------------------------------
@@ -280,7 +286,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns: the exit code."""
     from orderflow.core.errors import ConfigError, MisuseError, PluginError
 
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = build_parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
     try:
         code: int = args.run(args)
     except ConfigError as exc:

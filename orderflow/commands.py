@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from orderflow import bundled, logs
 from orderflow.config.load import Loaded, load
+from orderflow.core.errors import ConfigError
 from orderflow.hooks.setup import Setup, log_problems, set_up
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from orderflow.config.tree import Settings
     from orderflow.sim.server import SimServer
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from orderflow.ui.sink import Output
 
 log = logging.getLogger(__name__)
-
-Options = "Mapping[str, object]"
 
 
 def load_settings(args: argparse.Namespace, options: Mapping[str, object]) -> Loaded:
@@ -101,11 +99,15 @@ async def _demo(settings: Settings, setup: Setup, args: argparse.Namespace) -> i
 
 
 def _wants_view(choice: str | None, settings: Settings) -> bool:
-    return False
+    """A live screen on a terminal that can show one, unless lines were asked for. Raises: ConfigError."""
+    from orderflow.ui.terminal import can_show
 
-
-def _view(settings: Settings, output: Output):
-    return None
+    if choice == "lines" or settings.log_format == "json":
+        return False
+    able = sys.stdout.isatty() and can_show(1, sys.stdout.encoding, os.environ)
+    if choice == "live" and not able:
+        raise ConfigError("option --view: live: needs a UTF-8 terminal of 60x16 or more; use --view lines")
+    return able
 
 
 def _reporter(settings: Settings, output: Output) -> Reporter:
@@ -124,7 +126,7 @@ def _reporter(settings: Settings, output: Output) -> Reporter:
     return HumanReporter(output.put, look)
 
 
-def _confession(settings: Settings):
+def _confession(settings: Settings) -> Callable[[int], str]:
     """The line that stands where a slow reader of our output missed some."""
     import time
 
@@ -133,3 +135,73 @@ def _confession(settings: Settings):
     if settings.log_format == "json":
         return lambda lines: jsonlines.encode_dropped(lines, ts=time.time_ns() // 1_000_000) + "\n"
     return lambda lines: f"... {lines} lines dropped here: the reader of this output was too slow\n"
+
+
+# --- plugins ------------------------------------------------------------------------------------------------------
+
+
+def plugins_list(args: argparse.Namespace, options: Mapping[str, object]) -> int:
+    from orderflow.hooks import commands
+
+    listing = commands.list_plugins(load_settings(args, options).settings.plugins, bundled.plugins_folder())
+    _print(_json(listing) if args.json else commands.format_list(listing))
+    return 0
+
+
+def plugins_new(args: argparse.Namespace) -> int:
+    from orderflow.hooks import commands
+    from orderflow.hooks.discovery import discover
+
+    enabled = load().settings.plugins.enabled
+    taken = discover(bundled.plugins_folder(), (), entry_points=True).names
+    new = commands.new_plugin(args.name, args.folder, taken)
+    _print(commands.format_new(new, enabled))
+    return 0
+
+
+def plugins_check(args: argparse.Namespace, options: Mapping[str, object]) -> int:
+    from orderflow.hooks import commands
+
+    settings = load_settings(args, options).settings
+    report = commands.check_plugins(settings.plugins, bundled.plugins_folder(), args.path)
+    _print(_json(report) if args.json else commands.format_check(report))
+    return 0 if report.ok else 2
+
+
+# --- config -------------------------------------------------------------------------------------------------------
+
+
+def config_show(args: argparse.Namespace, options: Mapping[str, object]) -> int:
+    from orderflow.config.show import render
+
+    _print(render(load_settings(args, options), origin=args.origin, as_json=args.json))
+    return 0
+
+
+def config_check(args: argparse.Namespace, options: Mapping[str, object]) -> int:
+    """Settings and the plugins' own tables: everything that would stop a run."""
+    from orderflow.config.show import render_check
+
+    loaded = load_settings(args, options)
+    set_up(loaded.settings.plugins, bundled.plugins_folder()).check_settings()
+    _print(render_check(loaded))
+    return 0
+
+
+def config_init(args: argparse.Namespace) -> int:
+    from orderflow.config.init import init
+    from orderflow.core.text import escape_text
+
+    for path in init(args.folder, force=args.force):
+        _print(f"wrote {escape_text(str(path), 1000)}")
+    return 0
+
+
+def _json(value: object) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
