@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+import msgspec
 import trio
 
 from orderflow.core.errors import ConfigError
@@ -193,9 +194,15 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    from orderflow.sim.calibrate import print_table
+    from orderflow.sim.calibrate import calibration_table, format_table
 
-    return print_table(args.calibrate, seed=args.seed, as_json=args.json)
+    try:
+        rows = calibration_table(args.calibrate, args.seed)
+    except OSError as error:
+        raise ConfigError(f"--calibrate: {error}") from error
+    text = msgspec.json.encode(rows).decode() if args.json else format_table(rows)
+    print(text)  # noqa: T201 - a command's own output
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 | form | lines |
 |---|---|
-| `.jsonl.gz`, `.jsonl` | `{"t":"recv","conn":...,"ts":<seconds>,"data":"<raw>"}` with `connect` records that name the address |
+| `.jsonl.gz`, `.jsonl` | `{"t":"recv","conn":...,"ts":<seconds>,"data":"<raw>"}`, `connect` records name the address |
 | `.jsonl`, `.data`, `.data.zip` | the raw message alone (the exchange's own history files are this) |
 | `.txt.gz`, `.txt` | `<receive seconds>: <raw>`, and lines with the address |
 | any | `<receive nanoseconds> <raw>` |

@@ -129,6 +129,7 @@ class SimServer:
     def resume(self) -> None:
         """Let the market go on; it catches up with the clock."""
         self.backend.set_paused(False)
+        self._wake.set()
 
     def statistics(self) -> Statistics:
         return Statistics(
