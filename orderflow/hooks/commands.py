@@ -163,7 +163,7 @@ def format_new(new: NewPlugin, enabled: Sequence[str]) -> str:
         "enable it, in settings.toml:",
         "    [default.plugins]",
         f"    enabled = [{names}]",
-        f'    folders = ["{new.folder}"]',
+        f'    folders = ["{Path(new.folder).resolve()}"]',
     ]
     return "\n".join(escape_text(line, 1000) for line in lines)
 

@@ -103,7 +103,14 @@ def discover(bundled: Path | None, folders: Sequence[str | Path], entry_points: 
             sources += _in_folder(Path(given).expanduser().resolve(), Origin.FOLDER)
     if entry_points:
         sources += _from_entry_points()
-    return Catalogue(sources=tuple(dict.fromkeys(sources)), problems=tuple(problems))
+    once: dict[str, Source] = {}
+    for source in sources:
+        once.setdefault(_identity(source), source)  # a file found twice is the one found first
+    return Catalogue(sources=tuple(once.values()), problems=tuple(problems))
+
+
+def _identity(source: Source) -> str:
+    return os.path.realpath(source.path) if source.path else f"{source.name} = {source.entry_point}"
 
 
 def _in_folder(folder: Path, origin: Origin) -> Iterable[Source]:

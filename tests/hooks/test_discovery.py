@@ -40,6 +40,13 @@ def test_a_folder_named_twice_counts_once(folder: Path) -> None:
     assert len(catalogue.named("whale")) == 1
 
 
+def test_the_bundled_folder_named_once_more_gives_no_duplicates(folder: Path, tmp_path: Path) -> None:
+    write_plugin(folder, "whale")
+    (tmp_path / "link").symlink_to(folder)
+    catalogue = discover(folder, [folder, tmp_path / "link"], entry_points=False)
+    assert [(source.name, source.origin) for source in catalogue.sources] == [("whale", Origin.BUNDLED)]
+
+
 def test_the_working_directory_is_never_looked_into(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_plugin(folder, "whale")
     monkeypatch.chdir(folder)
