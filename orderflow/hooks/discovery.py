@@ -72,6 +72,7 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True):
         """The sources of that name; more than one is a duplicate."""
         return tuple(source for source in self.sources if source.name == name)
 
+    @property
     def names(self) -> tuple[str, ...]:
         """Every name once, in order of discovery."""
         return tuple(dict.fromkeys(source.name for source in self.sources))

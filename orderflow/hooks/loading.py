@@ -94,8 +94,8 @@ def load_enabled(
             loaded.append(load(_the_one(catalogue, name), tables.get(name, NO_TABLE), mark))
         except PluginProblems as exc:
             refused.append(Refused(name, exc.source if exc.source.where else None, exc.problems))
-    for name in sorted(set(tables) - set(catalogue.names()) - set(names)):
-        problem = _setting(name, f"plugins.{name}", f"no plugin of this name{did_you_mean(name, catalogue.names())}")
+    for name in sorted(set(tables) - set(catalogue.names) - set(names)):
+        problem = _setting(name, f"plugins.{name}", f"no plugin of this name{did_you_mean(name, catalogue.names)}")
         refused.append(Refused(name, None, (problem,)))
     return loaded, refused
 
@@ -140,7 +140,7 @@ def _the_one(catalogue: Catalogue, name: str) -> Source:
         return sources[0]
     if not sources:
         shown = escape_text(name, 60)
-        text = name_fault(name) or f"no plugin {shown!r}{did_you_mean(name, catalogue.names())}"
+        text = name_fault(name) or f"no plugin {shown!r}{did_you_mean(name, catalogue.names)}"
         raise PluginProblems(Source(name=shown, origin=Origin.FOLDER), [_setting(shown, "plugins.enabled", text)])
     places = ", ".join(escape_text(source.where, 1000) for source in sources)
     problem = Problem(plugin=name, text=f"there are {len(sources)} plugins of this name, none is used: {places}")

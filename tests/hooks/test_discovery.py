@@ -31,7 +31,7 @@ def test_what_is_no_plugin_file_is_passed_over(folder: Path) -> None:
         write_plugin(folder, name)
     (folder / "notes.txt").write_text("")
     (folder / "sub").mkdir()
-    assert discover(None, [folder], entry_points=False).names() == ("whale",)
+    assert discover(None, [folder], entry_points=False).names == ("whale",)
 
 
 def test_a_folder_named_twice_counts_once(folder: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_folder_others_may_write_to(folder: Path, mode: int) -> None:
 def test_a_bundled_folder_is_as_trusted_as_the_program(folder: Path) -> None:
     write_plugin(folder, "whale").chmod(0o664)  # what git makes of it under umask 002
     folder.chmod(0o775)
-    assert discover(folder, [], entry_points=False).names() == ("whale",)
+    assert discover(folder, [], entry_points=False).names == ("whale",)
 
 
 def test_a_folder_that_everybody_could_swap_for_another(folder: Path) -> None:
