@@ -265,6 +265,7 @@ async def open_rest(
     exchange_ms: Callable[[], int] | None = None,
     clock: Clock = read_clocks,
     rng: Callable[[], float] = random.random,
+    ssl_context: ssl.SSLContext | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> AsyncIterator[RestClient]:
     """A client for the time of the block; nothing is connected before the first call.
@@ -274,6 +275,7 @@ async def open_rest(
         timeout_s: deadline of one call, retries included.
         ca_file: PEM file with further authorities.
         signer: for signed calls; exchange_ms: the exchange's clock as we know it (default: ours) for their timestamps.
+        ssl_context: instead of one made from `ca_file` (each takes time and 2 MB); it must verify.
         transport: instead of sockets, for tests.
     Raises: ConfigError for another kind of URL or an unusable `ca_file`.
     """
@@ -281,7 +283,7 @@ async def open_rest(
 
     client = httpx.AsyncClient(
         base_url=_checked(base_url),
-        verify=_tls(base_url, ca_file),
+        verify=ssl_context or _tls(base_url, ca_file),
         transport=transport,
         trust_env=False,
         follow_redirects=False,

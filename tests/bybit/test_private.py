@@ -16,12 +16,25 @@ from orderflow.bybit.signing import Signer, verify_ws_auth
 from orderflow.config.secrets import Secret
 from orderflow.core.errors import AuthRejected, ConnectionLost, HeartbeatLost, TransientFeedError, WireError
 from orderflow.core.policy import LinkPolicy
-from orderflow.core.types import ExecutionRow, OrderRow, PositionRow, PrivateMessage, WalletRow
+from orderflow.core.types import (
+    Category,
+    ExecutionRow,
+    InstrumentId,
+    OrderRow,
+    PositionRow,
+    PrivateMessage,
+    WalletRow,
+)
 from orderflow.core.units import NS
+from orderflow.sim.account import Account
+from orderflow.sim.catalogue import CATALOGUE
+from orderflow.sim.exchange import ExchangeBackend
+from orderflow.sim.market import Exchange
 from orderflow.sim.private import PrivateSession
 from orderflow.sim.venue import Send
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "data" / "bybit" / "golden" / "ws-messages.jsonl"
+BTC = InstrumentId(Category.LINEAR, "BTCUSDT")
 KEY, SECRET = "canaryKEYvalue0001", "canarySECRETvalue-zyxwvu"
 NOW_MS = 1_790_000_000_000
 POLICY = LinkPolicy()
@@ -425,6 +438,31 @@ def test_with_the_simulated_exchange() -> None:
                 events += protocol.receive(action.text, 0)
     assert events == [Ready(TOPICS)]
     assert session.topics == dict.fromkeys(TOPICS)
+
+
+class Deaf:
+    """A subscriber whose messages are read at their source."""
+
+    def deliver(self, topic: str, message: bytes) -> None:
+        raise AssertionError("the backend does not deliver by itself")
+
+
+def test_rows_of_the_simulated_account() -> None:
+    """A minute of its trading, without a clock: every kind of row, all of them understood."""
+    exchange = Exchange([item for item in CATALOGUE if item.id == BTC], 7, NOW_MS)
+    backend = ExchangeBackend(exchange, NOW_MS, Account(exchange, 7, NOW_MS))
+    for topic in TOPICS:
+        backend.attach("private", topic, Deaf(), NOW_MS)
+    protocol = subscribed()
+    while (now_ms := backend.next_ms()) < NOW_MS + 60_000:
+        for _, messages in backend.step(now_ms):
+            for raw in messages:
+                (event,) = protocol.receive(raw, 0)
+                assert isinstance(event, PrivateMessage)
+                assert event.rows
+    statistics = protocol.statistics()
+    assert set(statistics.messages) == set(TOPICS)
+    assert (statistics.refused, statistics.unknown) == ({}, 0)
 
 
 # --- nothing is shown
