@@ -78,10 +78,10 @@ def load(
     return Loaded(settings=settings, origins=origins, warnings=warnings, files=tuple(gathered.files))
 
 
-def _environment(asked: str | None, environ: Mapping[str, str], problems: list[str]) -> Leaf:
+def _environment(asked: object, environ: Mapping[str, str], problems: list[str]) -> Leaf:
     """The environment's name with its origin; an unknown one is a problem, and the default stands in for it."""
     if asked is not None:
-        name, origin = asked, Origin(Source.OPTION, "--env")
+        name, origin = str(asked), Origin(Source.OPTION, "--env")
     elif variable := environ.get(ENV_VARIABLE):
         name, origin = variable, Origin(Source.ENVIRONMENT, ENV_VARIABLE)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,11 +91,22 @@ def _entries(tree: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, str]]:
         elif value is None:
             yield (*path, key), '""'
         else:
-            yield (*path, key), value_text(value, _LONGEST)
+            yield (*path, key), _toml(value)
+
+
+def _toml(value: Any) -> str:
+    """A value that was made fit to be seen, as TOML."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_dotted((key,))} = {_toml(item)}' for key, item in value.items())}}}"
+    return value_text(value)
 
 
 def _dotted(path: Path) -> str:
-    return ".".join(key if _BARE_KEY.fullmatch(key) else f'"{escape_text(key)}"' for key in path)
+    return ".".join(key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False) for key in path)
 
 
 def _shown_tree(loaded: Loaded) -> dict[str, Any]:

@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orderflow.config.cage import dynaconf_tokens, layer
 from orderflow.config.origin import BUILT_IN, Document, Leaf, Tree
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).parents[2]
 keys = st.sampled_from(["a", "b", "items", "keys", "get", "copy", "store", "feed", "x-1", "logger", "update"])

@@ -9,6 +9,7 @@ import pytest
 
 from orderflow import bundled
 from orderflow.config import schema
+from orderflow.config.load import load
 from orderflow.config.schema import Kind
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,8 @@ def test_every_setting_is_documented_with_its_default_and_what_is_expected(key: 
 
 def test_the_documentation_knows_no_other_setting() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text("utf-8")
-    rows = re.findall(r"^\| `([a-z_.]+)` \| .*? \| .*? \| .+ \|$", text, re.MULTILINE)
+    section = text.partition("## Every setting")[2].partition("### Plugins' own tables")[0]
+    rows = re.findall(r"^\| `([a-z_.]+)` \|", section, re.MULTILINE)
     assert sorted(rows) == sorted(schema.settings())
 
 
@@ -48,3 +50,14 @@ def test_every_setting_but_the_secrets_stands_in_the_bundled_file() -> None:
     for key, setting in schema.settings().items():
         if setting.kind is not Kind.SECRET and key != "env":
             assert re.search(rf"^{key.rpartition('.')[2]} = ", text, re.MULTILINE), key
+
+
+@pytest.mark.parametrize("env", schema.ENVIRONMENTS)
+def test_the_documented_thresholds_are_the_bundled_ones(env: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    column = {"mainnet": 1, "demo_trading": 1, "testnet": 2, "sim": 3}[env]
+    rows = [line.strip("| ").split(" | ") for line in text.split("\n") if re.match(r"\| `plugins\.\w+\.\w+` \|", line)]
+    documented = {row[0].strip("`").removeprefix("plugins."): row[column] for row in rows}
+    tables = load(env=env, environ={}, directory=tmp_path).settings.plugins.tables
+    bundled_ones = {f"{name}.{key}": str(value).lower() for name, own in tables.items() for key, value in own.items()}
+    assert documented == bundled_ones

@@ -39,7 +39,7 @@ def test_what_is_shown_is_toml_that_loads_to_the_same(folder: Folder) -> None:
 
 def test_every_setting_is_shown_with_its_origin(folder: Folder) -> None:
     folder.settings(OWN)
-    text = render(folder.load({"ORDERFLOW_DEPTH": "1"}, options={"interval_s": "1"}), origin=True)
+    text = render(folder.load({"ORDERFLOW_DEPTH": "1"}, options={"duration_s": "1"}), origin=True)
     shown = tomllib.loads(text)
     for key in schema.settings():
         node = shown
@@ -48,7 +48,7 @@ def test_every_setting_is_shown_with_its_origin(folder: Folder) -> None:
     origins = {line.partition(" = ")[0]: line.rpartition("  # ")[2] for line in text.split("\n")}
     assert origins["symbols"] == "settings.toml:3"
     assert origins["depth"] == "ORDERFLOW_DEPTH"
-    assert origins["interval_s"] == "--interval"
+    assert origins["duration_s"] == "--duration"
     assert origins["api_key"] == "default"
     assert origins['symbols."spot:BTCUSDT".big'] == "settings.toml:9"
     assert origins["raise_below"].startswith("settings.toml (bundled):")
