@@ -87,14 +87,14 @@ def cell(text: str, width: int, style: Style, align: str = "<") -> Segment:
 
 
 def fit(line: Iterable[Segment], width: int) -> Line:
-    """`line` cut or padded to `width` cells."""
+    """`line` cut (with an ellipsis) or padded to `width` cells."""
     fitted: Line = []
     room = width
     for segment in line:
         used = cell_len(segment.text)
         if used > room:
             if room:
-                fitted.append(Segment(set_cell_size(segment.text, room), segment.style))
+                fitted.append(Segment(set_cell_size(segment.text, room - 1) + "…", segment.style))
             return fitted
         fitted.append(segment)
         room -= used

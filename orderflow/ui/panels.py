@@ -558,7 +558,7 @@ def _link_row(link: LinkChanged, now_ms: int) -> Line:
     row: Line = [Segment(mark, style), name, Segment(escape_text(link.state, 20), style)]
     if link.retry_s is not None:
         left_s = max(0.0, link.retry_s - max(0, now_ms - link.ts) / 1000) if link.ts else link.retry_s
-        row.append(Segment(f" next try {format_duration(left_s)}", Theme.warn))
+        row.append(Segment(f" retry {format_duration(left_s)}", Theme.warn))
     why = ": ".join(escape_text(part, 100) for part in (link.reason, link.detail) if part)
     return [*row, Segment(f" {why}", Theme.dim)]
 

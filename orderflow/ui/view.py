@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orderflow.ui import panels
 from orderflow.ui.cells import Line, Picture, Theme, beside, box, cell, fit
 from orderflow.ui.line import Look
+from orderflow.ui.picture import picture_svg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,9 @@ def _metrics_box(view: BookView, width: int, height: int) -> list[Line]:
 
 
 def _charts_box(view: BookView, history: History, width: int, height: int) -> list[Line]:
-    return box(panels.charts(view, history, width - 4, height - 2), width, height, _title("last minutes"))
+    inner = width - 4
+    body = panels.charts(view, history, inner, height - 2) if height >= 8 else panels.sparks(view, history, inner)
+    return box(body, width, height, _title("last minutes"))
 
 
 def _hops_box(view: BookView, width: int, height: int) -> list[Line]:
@@ -111,7 +113,8 @@ def _table_box(frame: ViewFrame, selected: int, width: int, height: int, look: L
     count = len(frame.books)
     rows = panels.table(frame.books, selected, width - 4, height - 2, look)
     hidden = count - (height - 3)
-    note = f"{hidden} more" if hidden > 0 else ""
+    troubled = sum(not book.tick.live for book in frame.books)
+    note = f"{hidden} more" + (f" · {troubled} not live" if troubled else "") if hidden > 0 else ""
     return box(rows, width, height, _title(f"{count} book{'' if count == 1 else 's'}"), note)
 
 
@@ -126,22 +129,5 @@ def _bottom(frame: ViewFrame, messages: Sequence[str], look: Look, width: int, h
 def export_svg(
     frame: ViewFrame, history: History, path: str, width: int = 120, height: int = 40, *, title: str = "orderflow demo"
 ) -> None:
-    """Draw one frame into an SVG file: the picture in the README. No fonts or files are fetched by it."""
-    from rich._export_format import CONSOLE_SVG_FORMAT
-    from rich.console import Console
-
-    console = Console(
-        file=open(os.devnull, "w"),  # noqa: SIM115 - closed below
-        record=True,
-        width=width,
-        height=height,
-        force_terminal=True,
-        color_system="truecolor",
-        no_color=False,
-    )
-    try:
-        console.print(render(frame, history, (width, height)), end="")
-    finally:
-        console.file.close()
-    plain = re.sub(r"@font-face\s*{{.*?}}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    console.save_svg(path, title=title, code_format=plain, unique_id="orderflow")
+    """Draw one frame into an SVG file: the picture in the README."""
+    Path(path).write_text(picture_svg(render(frame, history, (width, height)), title), encoding="utf-8")
