@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import logging
+import socket
 import ssl
 import traceback
 import zlib
@@ -323,7 +324,9 @@ async def test_signed_calls_need_a_signer() -> None:
             await rest.wallet_balance()
 
 
-async def test_canary_in_logs_errors_and_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
+async def test_canary_in_logs_errors_and_tracebacks(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither key, secret nor signature, plain or encoded, in anything produced when signed calls fail."""
     caplog.set_level(logging.DEBUG)
     signer = Signer(Secret(KEY), Secret(SECRET))
@@ -433,6 +436,23 @@ async def test_a_closed_port_is_named() -> None:
             with pytest.raises(RestUnavailable) as caught:
                 await rest.server_time()
     assert caught.value.reason == "refused"
+
+
+class NoNames(trio.abc.HostnameResolver):
+    async def getaddrinfo(self, *args: Any, **kwargs: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def getnameinfo(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError
+
+
+async def test_a_name_that_does_not_resolve_is_named() -> None:
+    trio.socket.set_custom_hostname_resolver(NoNames())
+    async with open_rest("http://exchange.invalid", 5) as rest:
+        with pytest.raises(RestUnavailable) as caught:
+            await rest.server_time()
+    assert caught.value.reason == "dns"
 
 
 @pytest.mark.socket
