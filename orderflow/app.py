@@ -342,11 +342,11 @@ class Monitor:
         self._queue.put_control([offset])
 
     def _note_clock(self, text: str) -> None:
-        self._note("clock", f"clock offset unknown or old: {text}" if text else "")
+        self._note("clock", f"clock offset unknown or old: {text}" if text else "", say=False)  # the task said it
 
-    def _note(self, key: str, text: str) -> None:
+    def _note(self, key: str, text: str, *, say: bool = True) -> None:
         """Remember, and say once, what could not be learnt; "" takes it back."""
-        if text and self._notes.get(key) != text:
+        if say and text and self._notes.get(key) != text:
             log.warning("%s", text)
         if text:
             self._notes[key] = text

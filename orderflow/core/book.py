@@ -280,6 +280,8 @@ class Book:
         self.chained = False
         self._asked = False
         self._contradicted_ns = None
+        if self.state is BookState.EMPTY:  # never was up, or one more attempt failed: the newest reason counts
+            self.reason = reason
         return self._become(BookState.EMPTY, reason, mono_ns)
 
     def close(self, reason: str, mono_ns: int, detail: str = "") -> tuple[Output, ...]:

@@ -123,7 +123,6 @@ class Feed:
     async def _run_link(self, health: LinkHealth, up: Callable[[], None]) -> NoReturn:
         """One connection, from dialling to its loss. Raises: TransientFeedError, alone or in a group."""
         protocol = FeedProtocol(self.link, self._category, self._books, self._policy)
-        opened = False
 
         def on_batch(messages: list[bytes], recv_ns: int, mono_ns: int) -> None:
             events = protocol.receive(messages, recv_ns, mono_ns)
@@ -137,7 +136,6 @@ class Feed:
             async with open_ws(
                 self._url, on_batch, self._policy, dial=self._dial, ssl_context=self._ssl_context, clock=self._clock
             ) as ws:
-                opened = True
                 self._protocol = protocol
                 self._connects += 1
                 self._queue.put_control(protocol.opened(self._mono_ns()))
@@ -154,10 +152,9 @@ class Feed:
             self._past = [_add(self._past, protocol.statistics())]
             if protocol.first_data_ns is not None and protocol.last_data_ns is not None:
                 health.healthy_s = (protocol.last_data_ns - protocol.first_data_ns) / NS
-            if opened:
-                self._queue.put_control(
-                    [LinkDown(link=self.link, instruments=self.instruments, reason=reason, mono_ns=self._mono_ns())]
-                )
+            self._queue.put_control(
+                [LinkDown(link=self.link, instruments=self.instruments, reason=reason, mono_ns=self._mono_ns())]
+            )
         raise AssertionError("wait_closed returns by raising")
 
     async def _drive(self, protocol: FeedProtocol, ws: WebSocketLink) -> NoReturn:

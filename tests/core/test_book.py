@@ -369,3 +369,9 @@ class FaultyLine(RuleBasedStateMachine):
 
 TestFaultyLine = FaultyLine.TestCase
 TestFaultyLine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_an_attempt_that_failed_gives_the_reason_of_an_empty_book() -> None:
+    book = Book(BTC, 50, BookPolicy())
+    assert book.link_down("refused", 5) == ()
+    assert (book.state, book.reason) == (BookState.EMPTY, "refused")
