@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Meta
 
 from orderflow.core.types import Category, InstrumentId, Severity
@@ -162,3 +164,22 @@ def test_a_clear_level_on_the_wrong_side_is_found_also_where_it_meets_an_overrid
     assert "do not go together" in text
     (text,) = complaints({"symbols": {"BTCUSDT": {key: wrong}}}, kind)
     assert text.startswith('plugins.p.symbols."BTCUSDT": ')
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_KEYS = st.sampled_from(["level", "names", "severity", "on", "symbols"]) | st.text(max_size=8)
+
+
+@given(st.dictionaries(_KEYS, _VALUES, max_size=5))
+def test_any_table_gives_a_config_or_printable_problems(table: dict[str, Any]) -> None:
+    configs, problems = build_configs("p", Config, table)
+    assert (configs is None) == bool(problems)
+    for problem in problems:
+        assert str(problem).isprintable()
+        assert str(problem).startswith("plugins.p")
+    if configs is not None:
+        assert math.isfinite(configs.of(SPOT).level)
