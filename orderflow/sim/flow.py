@@ -87,7 +87,7 @@ class OrderFlow:
         self._per_tick = 1 / float(instrument.tick)
         self._max_taker = max(1, instrument.max_market_lots // 3)
         self._reach = _reach(self._profile)
-        self._center = self._fair(now_us)
+        self._centre = self._centre_on(self._fair(now_us))
         self._quote_us = now_us + self._wait(self._profile.batches_per_s)
         self._take_us = now_us + self._wait(self._profile.episodes_per_s)
         self._left = 0  # taker orders left in the running episode
@@ -163,7 +163,7 @@ class OrderFlow:
 
     def _anchor(self, buy: bool) -> int:
         half = self._profile.half_spread_ticks
-        return math.floor(self._center - half + 1e-9) if buy else math.ceil(self._center + half - 1e-9)
+        return math.floor(self._centre - half + 1e-9) if buy else math.ceil(self._centre + half - 1e-9)
 
     def _flip(self, buy: bool, price: int, distance: int) -> None:
         """Look at one level: fill it, empty it, or change its size, so that the share of filled levels stays."""
@@ -230,14 +230,14 @@ class OrderFlow:
 
     def _follow(self, fair: float) -> None:
         lag = max(0.8, self._profile.lag_bps / 1e4 * fair)
-        if abs(fair - self._center) > lag:
+        if abs(fair - self._centre) > lag:
             self._move(fair)
 
     def _move(self, fair: float) -> None:
         """The market jumps to `fair`: a taker sweeps, makers pull what is left in the way and quote anew."""
-        up = fair > self._center
+        up = fair > self._centre
         old = {buy: self._anchor(buy) for buy in (True, False)}
-        self._center = math.floor(fair) + 0.5 if self._profile.half_spread_ticks == 0.5 else fair
+        self._centre = self._centre_on(fair)
         limit = self._anchor(up)
         lots = self._taker_lots()
         if self._crosses(up, limit):
@@ -247,6 +247,10 @@ class OrderFlow:
             new = self._anchor(buy)
             self._restock(buy, old[buy], new)
             self._build_touch(buy, new)
+
+    def _centre_on(self, fair: float) -> float:
+        """Where quotes are centred: half-way between two ticks where the spread is to be one."""
+        return math.floor(fair) + 0.5 if self._profile.half_spread_ticks == 0.5 else fair
 
     def _crosses(self, buy: bool, price: int) -> bool:
         best = self._book.side(not buy).best()
@@ -317,17 +321,17 @@ class OrderFlow:
         else:
             self._left = int(rng.expovariate(1.0) * self._profile.takers_per_episode)
             # Runs of takers lean towards where the reference price already is.
-            lean = self._coin.price * self._premium * self._per_tick - self._center
+            lean = self._coin.price * self._premium * self._per_tick - self._centre
             self._take_buy = rng.random() < 1 / (1 + math.exp(-max(-4.0, min(4.0, lean))))
         stranger = rng.random() < 0.12  # others trade in between
         self._taken(self._book.submit(self._take_buy is not stranger, self._taker_lots()))
 
     def _liquidate(self, now_us: int) -> None:
         """Close a position by force: a long one by selling, at no worse than its bankruptcy price."""
-        long = self._fair(now_us) < self._center if self._rng.random() < 0.7 else self._rng.random() < 0.5
+        long = self._fair(now_us) < self._centre if self._rng.random() < 0.7 else self._rng.random() < 0.5
         lots = min(self._max_taker, 1 + int(self._taker_lots() * (2 + 6 * self._rng.random())))
         gap = 0.002 + 0.006 * self._rng.random()
-        price = max(1, round(self._center * (1 - gap if long else 1 + gap)))
+        price = max(1, round(self._centre * (1 - gap if long else 1 + gap)))
         placed = self._book.submit(not long, lots, price, TimeInForce.IOC)
         self._taken(placed, (lots, price))
 

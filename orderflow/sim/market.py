@@ -74,7 +74,7 @@ class StepEvents(msgspec.Struct, frozen=True):
 class TickerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A market's ticker. Prices in ticks and sizes in lots where ints; Decimals are exact and rounded for the wire.
 
-    Bid and ask are None (and their sizes 0) on an empty side. `mark`, `index` are rounded to the price scale.
+    Bid and ask are None (and their sizes 0) on an empty side. `mark`, `index` are rounded to the price scale, two decimals at least.
     """
 
     last: int
@@ -158,7 +158,7 @@ class Market:
 
     def top(self, depth: int) -> tuple[Levels, Levels]:
         """The best `depth` levels of bids and asks, best first."""
-        return self.book.bids.top(depth), self.book.asks.top(depth)
+        return self.book.top_levels(depth)
 
     def recent_trades(self, count: int) -> list[SimTrade]:
         """The last trades, newest first."""
@@ -177,7 +177,7 @@ class Market:
         item, stats = self.instrument, self._candles.day_stats(self._timeline.now_ms)
         bid, ask = self.best()
         price = self._coin.at(self._timeline.now_us)
-        index = Decimal(price).quantize(Decimal(1).scaleb(-item.price_scale))
+        index = Decimal(price).quantize(Decimal(1).scaleb(-max(2, item.price_scale)))
         mark = Decimal(price * (1 + self._premium)).quantize(index)
         size = self._open_interest * item.lot
         value = size / mark if item.category is Category.INVERSE else size * mark

@@ -150,6 +150,11 @@ class MatchingBook:
     def best_ask(self) -> int | None:
         return self.asks.best()
 
+    def top_levels(self, depth: int | None = None) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """(price, lots) of the best `depth` levels (all) of bids and of asks, best first."""
+        levels = max(len(self.bids.prices), len(self.asks.prices)) if depth is None else depth
+        return self.bids.top(levels), self.asks.top(levels)
+
     def submit(
         self,
         buy: bool,
