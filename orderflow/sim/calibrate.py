@@ -2,12 +2,13 @@
 
 `python -m orderflow.sim.calibrate DIR` prints the table (`orderflow sim --calibrate DIR` does too). Both sides go
 through one meter: a recording's frames as they were sent, the simulator's book conflated at the same push interval and
-depth.
+depth. `python -m orderflow.sim.calibrate --cost` prints what the markets themselves cost.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -227,10 +228,60 @@ def format_table(rows: Iterable[Row]) -> str:
     return "\n".join(lines[1:])
 
 
+# --- cost ---------------------------------------------------------------------------------------------------------
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """CPU time of the markets alone, without anybody publishing them."""
+
+    name: str
+    instruments: int
+    start_ms: float  # to build them
+    per_second_ms: float  # per simulated second
+    levels: int  # price levels in all books at the end
+
+
+def measure_cost(name: str, instruments: Sequence[SimInstrument], seconds: int = 20, step_ms: int = 10) -> Cost:
+    """Run these instruments for so many simulated seconds in steps as a server takes them."""
+    began = time.process_time()
+    exchange = Exchange(instruments, 1, START_MS)
+    built = time.process_time()
+    for now_ms in range(START_MS, START_MS + seconds * 1000, step_ms):
+        exchange.advance(now_ms)
+    spent = time.process_time() - built
+    levels = sum(len(side) for market in exchange.markets.values() for side in market.top(100_000))
+    return Cost(name, len(instruments), (built - began) * 1000, spent * 1000 / seconds, levels)
+
+
+def cost_table() -> list[Cost]:
+    """One busy instrument, four alike, the catalogue, and a whole exchange of 700."""
+    btc = _listed(BTC)
+    four = [msgspec.structs.replace(btc, id=InstrumentId(Category.LINEAR, f"BTC{index}USDT")) for index in range(4)]
+    return [
+        measure_cost("linear BTCUSDT", [btc]),
+        measure_cost("four like it", four),
+        measure_cost("the catalogue", CATALOGUE),
+        measure_cost("700 synthetic", make_instruments(700)),
+    ]
+
+
+def format_costs(costs: Iterable[Cost]) -> str:
+    """The costs as text."""
+    head = f"{'markets':<16} {'number':>7} {'start ms':>9} {'CPU ms per simulated second':>28} {'levels':>8}"
+    rows = [
+        f"{cost.name:<16} {cost.instruments:>7} {cost.start_ms:>9.0f} {cost.per_second_ms:>28.2f} {cost.levels:>8}"
+        for cost in costs
+    ]
+    return "\n".join([head, *rows])
+
+
 def main(argv: Sequence[str]) -> int:
-    """`DIR [SEED [SECONDS]]`: print the table. Returns: exit code."""
-    if not 1 <= len(argv) <= 3:
-        sys.stderr.write("usage: calibrate DIR [SEED [SECONDS]]\n")
+    """`DIR [SEED [SECONDS]]`: print the comparison; `--cost`: print the costs. Returns: exit code."""
+    if list(argv) == ["--cost"]:
+        sys.stdout.write(format_costs(cost_table()) + "\n")
+        return 0
+    if not 1 <= len(argv) <= 3 or not all(text.isdecimal() for text in argv[1:]):
+        sys.stderr.write("usage: calibrate DIR [SEED [SECONDS]] | --cost\n")
         return 2
     numbers = [int(text) for text in argv[1:]]
     sys.stdout.write(format_table(calibration_table(Path(argv[0]), *numbers)) + "\n")

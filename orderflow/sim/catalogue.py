@@ -170,7 +170,7 @@ def _linear_majors() -> list[SimInstrument]:
         liquidations=0.5,
     )  # fmt: skip
     xrp = _flow(
-        "0.1", batches=55, picks=6, touch=0.05, near=(0.4, 25), window=300, occupancy=0.99, level=(3300, 1.7),
+        "0.1", batches=38, picks=10, touch=0.05, near=(0.4, 25), window=300, occupancy=0.99, level=(3300, 1.7),
         touch_size=9000, order=(120, 1.8), episodes=0.25, takers=8, taker=(200, 1.9), volatility=5.0, liquidations=0.5,
     )  # fmt: skip
     doge = _flow(
@@ -265,7 +265,7 @@ def _synthetic(index: int, category: Category) -> SimInstrument:
     lot = "1" if inverse else "0.1"
     liquid = activity > 2
     profile = _flow(
-        lot, batches=activity, picks=3.5, touch=0.08, near=(0.6, 8), window=120, occupancy=0.7 if liquid else 0.35,
+        lot, batches=activity, picks=4.5, touch=0.08, near=(0.6, 8), window=120, occupancy=0.7 if liquid else 0.35,
         level=(400, 1.7), touch_size=1500, order=(20, 1.6), episodes=activity / 200, takers=5, taker=(40, 1.8),
         volatility=6.0, lag=0.4 if liquid else 1.5, levels=1100 if activity > 30 else 500 if liquid else 220,
         half_spread=0.5 if liquid else 1.5, liquidations=activity / 100 if category is Category.LINEAR else 0.0,

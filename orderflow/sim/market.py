@@ -74,7 +74,8 @@ class StepEvents(msgspec.Struct, frozen=True):
 class TickerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A market's ticker. Prices in ticks and sizes in lots where ints; Decimals are exact and rounded for the wire.
 
-    Bid and ask are None (and their sizes 0) on an empty side. `mark`, `index` are rounded to the price scale, two decimals at least.
+    Bid and ask are None (and their sizes 0) on an empty side. `mark`, `index` are rounded to the price scale, two
+    decimals at least.
     """
 
     last: int

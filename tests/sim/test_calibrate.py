@@ -9,6 +9,7 @@ import pytest
 from orderflow.core.types import Category, InstrumentId
 from orderflow.sim import calibrate
 from orderflow.sim.calibrate import Row, calibration_table, format_table, main, measure_market
+from orderflow.sim.catalogue import make_instruments
 from orderflow.sim.meters import BookMeter, Frame, quantile, trade_stats
 
 DATA = Path(__file__).parents[3] / "shared/data/bybit"
@@ -129,6 +130,16 @@ def test_without_recordings_only_the_measured_rates_are_compared(
     assert sum("frames_per_s" in line for line in lines) == len(calibrate.MEASURED_RATES)
 
 
-def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
+def test_what_a_market_costs_is_measured() -> None:
+    cost = calibrate.measure_cost("three", make_instruments(3), seconds=1)
+    assert cost.instruments == 3
+    assert cost.levels > 3000
+    # Some twenty times the real cost: it fails when the work is no longer proportional to the activity.
+    assert 0 < cost.per_second_ms < 100
+    assert "three" in calibrate.format_costs([cost])
+
+
+@pytest.mark.parametrize("argv", [[], ["DIR", "one"], ["DIR", "1", "2", "3"]])
+def test_usage_errors_exit_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
     assert "usage" in capsys.readouterr().err

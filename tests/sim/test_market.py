@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from orderflow.core.errors import MisuseError
 from orderflow.core.types import Category, InstrumentId
+from orderflow.sim.bars import MINUTE
 from orderflow.sim.catalogue import CATALOGUE, make_instruments
 from orderflow.sim.market import Exchange, Market, SimLiquidation, SimTrade, StepEvents, diff_window
 from orderflow.sim.matching import OrderStatus, TimeInForce
