@@ -35,7 +35,7 @@ class Theme:
     title: Final = Style(color="#79c0ff", bold=True)
     bid: Final = Style(color="#3fb950")
     ask: Final = Style(color="#ff6a69")
-    bid_bar: Final = Style(color="#1c7a3c")
+    bid_bar: Final = Style(color="#117a2c")
     ask_bar: Final = Style(color="#a32a2f")
     bid_best: Final = Style(color="#56d364", bold=True)
     ask_best: Final = Style(color="#ff8e8a", bold=True)

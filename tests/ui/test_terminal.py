@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import signal
 import struct
 import sys
 import termios
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +19,10 @@ from orderflow.ui.terminal import can_show, restore_terminal, run_terminal
 from tests.ui.frames import make_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 pytestmark = pytest.mark.socket
+ENTER = b"\x1b[?1049h\x1b[?25l"
 LEAVE = b"\x1b[?1049l"
 
 
@@ -79,7 +81,7 @@ async def test_shows_and_leaves_at_the_end_of_the_frames() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: run_terminal(receive, on_quit=lambda: None, fd=theirs, keys_fd=None))
             await feed(send, screen, b"BTCUSDT")
-            assert screen.data.startswith(b"\x1b[?1049h\x1b[?25l")
+            assert screen.data.startswith(ENTER)
             send.close()
         screen.read()
         assert screen.data.endswith(LEAVE)
@@ -157,8 +159,9 @@ trio.run(main)
 """
 
 
-async def test_keys_choose_a_book_and_quit() -> None:
-    """A real child whose controlling terminal is ours."""
+@asynccontextmanager
+async def child() -> AsyncIterator[tuple[int, Screen]]:
+    """(pid, its screen) of a real program whose controlling terminal is ours."""
     pid, ours = pty.fork()
     if pid == 0:
         os.environ["TERM"] = "xterm-256color"
@@ -166,25 +169,60 @@ async def test_keys_choose_a_book_and_quit() -> None:
     try:
         fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         os.set_blocking(ours, False)
-        before = termios.tcgetattr(ours)
-        screen = Screen(ours)
         with trio.fail_after(20):
-            await screen.wait_for(b"q quit")
-            screen.data = b""
-            os.write(ours, b"\t")
-            await screen.wait_for(b"50 levels")
-            assert b"ETHUSDT" in screen.data
-            os.write(ours, b"q")
-            await screen.wait_for(LEAVE)
-        _, status = await trio.to_thread.run_sync(os.waitpid, pid, 0)
-        pid = 0
-        assert os.waitstatus_to_exitcode(status) == 0
-        assert termios.tcgetattr(ours)[3] == before[3]
+            yield pid, Screen(ours)
     finally:
         os.close(ours)
-        if pid:
-            os.kill(pid, 9)
+        try:
+            os.kill(pid, signal.SIGKILL)
             await trio.to_thread.run_sync(os.waitpid, pid, 0)
+        except ProcessLookupError:
+            pass  # the test saw it end
+
+
+async def test_keys_choose_a_book_and_quit() -> None:
+    async with child() as (pid, screen):
+        before = termios.tcgetattr(screen.fd)
+        await screen.wait_for(b"q quit")
+        screen.data = b""
+        os.write(screen.fd, b"\t")
+        await screen.wait_for(b"50 levels")
+        assert b"ETHUSDT" in screen.data
+        os.write(screen.fd, b"q")
+        await screen.wait_for(LEAVE)
+        _, status = await trio.to_thread.run_sync(os.waitpid, pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert termios.tcgetattr(screen.fd)[3] == before[3]
+
+
+async def test_suspending_gives_the_terminal_back_for_a_while() -> None:
+    async with child() as (pid, screen):
+        await screen.wait_for(b"q quit")
+        os.write(screen.fd, b"\x1a")
+        _, status = await trio.to_thread.run_sync(os.waitpid, pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        screen.read()
+        assert LEAVE in screen.data
+        assert termios.tcgetattr(screen.fd)[3] & termios.ICANON
+        screen.data = b""
+        os.kill(pid, signal.SIGCONT)
+        await screen.wait_for(b"q quit")
+        assert screen.data.startswith(ENTER)
+        os.write(screen.fd, b"q")
+        await screen.wait_for(LEAVE)
+
+
+async def test_exits_without_clean_up_can_restore_the_terminal_themselves() -> None:
+    with terminal() as (ours, theirs):
+        screen = Screen(ours)
+        send, receive = trio.open_memory_channel[object](0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: run_terminal(receive, on_quit=lambda: None, fd=theirs, keys_fd=None))
+            await feed(send, screen, b"BTCUSDT")
+            restore_terminal()
+            with trio.fail_after(5):
+                await screen.wait_for(LEAVE)
+            nursery.cancel_scope.cancel()
 
 
 def test_where_a_view_makes_sense() -> None:

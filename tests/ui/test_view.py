@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from orderflow.core.types import BookState, BookView, LinkChanged, ViewFrame
+from orderflow.ui.cells import Theme
 from orderflow.ui.history import History
 from orderflow.ui.view import SMALLEST, export_svg, render
 from tests.ui.frames import make_frame, make_history, make_view
@@ -65,14 +66,13 @@ def test_a_book_that_is_not_live_is_grey_with_its_reason_and_no_metrics() -> Non
         assert "▲ suspect crossed" in screen
         assert "0/1 live" in screen
         assert "no numbers until" in screen
-        green = [
+        priced = [
             segment.text
             for line in picture.lines[1 : size[1] // 2]
             for segment in line
-            if segment.style is not None and segment.style.color is not None
-            if segment.style.color.name in ("#3fb950", "#1c7a3c", "#ff6a69", "#a32a2f") and "│" not in segment.text
+            if segment.style in (Theme.bid, Theme.bid_best, Theme.bid_bar, Theme.ask, Theme.ask_best, Theme.ask_bar)
         ]
-        assert not [text for text in green if re.search(r"\d", text)]
+        assert not [text for text in priced if re.search(r"\d", text)]
 
 
 def test_missing_values_empty_sides_and_unknown_instruments() -> None:
