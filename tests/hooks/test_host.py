@@ -148,6 +148,7 @@ ALERTS = {
     "since not a time": {"since_ms": 1.5},
     "since negative": {"since_ms": -1},
     "another tick": {"tick": make_tick(bid=1.0)},
+    "an equal tick": {"tick": make_tick()},
     "no tick": {"tick": None},
 }
 
@@ -243,6 +244,14 @@ def test_a_slow_hook_is_counted_and_a_very_slow_one_disabled(
     assert bad.max_ms == pytest.approx(took_s * 1000)
     assert one(host, "good").over_budget == 0
     assert one(host, "good").calls == 1
+
+
+def test_exactly_the_budget_is_within_it(folder: Path) -> None:
+    clock = Clock()
+    host = host_with(folder, tick_hook("self.clock.now += 0.25"), clock, budget_ms=250.0)
+    instance(host, "a_bad").clock = clock
+    host.tick(TICK)
+    assert one(host, "a_bad").over_budget == 0
 
 
 def test_time_spent_in_a_generator_counts(folder: Path) -> None:
