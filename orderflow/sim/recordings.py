@@ -90,7 +90,7 @@ def read_recording(path: Path) -> Iterator[Recorded]:
 
 
 def _read_line(line: bytes, addresses: dict[str, Category], fallback: Category | None) -> Recorded | None:
-    if line.startswith(b'{"t":"'):
+    if line.startswith(b'{"t":'):
         return _read_record(line, addresses, fallback)
     match = _STAMPED.fullmatch(line)
     if match is not None:
@@ -162,12 +162,12 @@ def read_instruments(path: Path) -> dict[Category, list[dict[str, Any]]]:
         answer = msgspec.json.decode(data, type=_InstrumentsAnswer)
     except (OSError, EOFError, msgspec.MsgspecError) as error:
         raise ConfigError(f"--instruments: {path.name}: no recorded instruments-info answer: {error}") from error
-    return {answer.result.category: answer.result.list}
+    return {answer.result.category: answer.result.rows}
 
 
 class _Instruments(msgspec.Struct):
     category: Category
-    list: list[dict[str, Any]]
+    rows: list[dict[str, Any]] = msgspec.field(name="list")
 
 
 class _InstrumentsAnswer(msgspec.Struct):

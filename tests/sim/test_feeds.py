@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_a_topic_is_due_once_an_interval(depth: int, interval: int) -> None:
     book = publisher(Source(), depth)
     due = [now for now in range(START, START + 2000, 10) if book.due(now)]
     assert len(due) == 2000 // interval
-    assert {b - a for a, b in zip(due, due[1:], strict=False)} == {interval}
+    assert {b - a for a, b in itertools.pairwise(due)} == {interval}
 
 
 @pytest.mark.parametrize(
