@@ -1,0 +1,46 @@
+"""`orderflow bench`: measure, print, judge."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from orderflow.bench.machine import describe_machine
+from orderflow.bench.plan import make_plan
+from orderflow.bench.report import make_report, to_json, write_table
+from orderflow.bench.stages import Bench
+from orderflow.core.errors import ConfigError, OrderflowError
+from orderflow.core.text import escape_text
+
+if TYPE_CHECKING:
+    import argparse
+
+EXIT_BROKEN: Final = 1
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `orderflow bench`. Returns: 0; 1 when a limit is broken or something measured did not do its work.
+
+    Raises: ConfigError for options that cannot be.
+    """
+    plan = make_plan(args)
+    bench = Bench(plan, _say)
+    try:
+        machine = describe_machine()
+        report = make_report(machine, plan, bench.frame_facts(), bench.run())
+    except ConfigError:
+        raise
+    except OrderflowError as exc:
+        sys.stderr.write(f"orderflow bench: {escape_text(str(exc), 1000)}\n")
+        return EXIT_BROKEN
+    if args.json:
+        sys.stdout.write(to_json(report) + "\n")
+    else:
+        write_table(report, sys.stdout)
+    return 0 if report.holds else EXIT_BROKEN
+
+
+def _say(stage: str) -> None:
+    """People who wait want to know what for."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"measuring {stage} ...\n")

@@ -1,0 +1,11 @@
+"""What every stage measures with; light, because measured processes import it too."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orderflow.core.types import Category, InstrumentId
+
+INSTRUMENT: Final = InstrumentId(Category.LINEAR, "BTCUSDT")
+FIRST_U: Final = 1_000_000
+"""`u` of the snapshot; deltas count on from it."""
