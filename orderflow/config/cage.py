@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from orderflow.config.origin import Document, Tree
+
+_WORDS: Final = frozenset(
+    "@str @int @float @bool @json @format @jinja @reset @del @merge @merge_unique @insert @get @read_file @upper @lower "
+    "@title @capitalize @strip @lstrip @rstrip @split @casefold @swapcase @note @comment @null @none @empty".split()
+)
+"""Those of dynaconf 3.3; what is refused must not depend on which version is installed."""
 
 
 def layer(documents: Iterable[Document], environment: str) -> Tree:
@@ -58,7 +64,7 @@ def dynaconf_tokens() -> frozenset[str]:
     with _empty_environment():
         from dynaconf.utils.parse_conf import converters
 
-        return frozenset(converters)
+        return _WORDS | frozenset(converters)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +40,8 @@ class Cross(msgspec.Struct, frozen=True):
         yield from self._order()
         yield from self._credentials()
         yield from self._addresses()
+        if (file := self.settings.bybit.ca_file) and not os.path.isfile(file):
+            yield self._problem("bybit.ca_file", "expected the path of a file that exists", show=True)
         yield from self._symbols()
 
     def _order(self) -> Iterator[str]:

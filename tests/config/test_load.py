@@ -289,6 +289,7 @@ def test_problems_of_a_file(folder: Folder, text: str, problem: str) -> None:
         ({"ORDERFLOW_PLUGINS__SPREAD": "{}"}, "is a table; expected ORDERFLOW_PLUGINS__SPREAD__ and one of its keys"),
         ({"ORDERFLOW_PLUGINS__SPREAD__A": "1", "ORDERFLOW_PLUGINS__SPREAD__A__B": "2"}, "which has a value itself"),
         ({"ORDERFLOW_Depth": "50", "ORDERFLOW_DEPTH": "50"}, "expected this key once"),
+        ({"ORDERFLOW_BYBIT__CA_FILE": "/none"}, 'bybit.ca_file = "/none": expected the path of a file that exists'),
         ({"ORDERFLOW_BYBIT__API_KEY": "k"}, "bybit.api_key: expected bybit.api_secret as well"),
         ({"ORDERFLOW_BYBIT__API_SECRET": "s"}, "bybit.api_secret: expected bybit.api_key as well"),
         ({"ORDERFLOW_BYBIT__PUBLIC_WS_URL": UNENCRYPTED}, "expected wss:// for another machine"),

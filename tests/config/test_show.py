@@ -79,6 +79,12 @@ def test_json_is_one_object_with_everything(folder: Folder) -> None:
     assert "origins" not in json.loads(render(folder.load(), as_json=True))
 
 
+def test_whatever_the_secrets_file_says_is_masked(folder: Folder) -> None:
+    folder.secrets("[default]\nlog_level = 'debug'\ninterval_s = 7\n[default.plugins.x]\nplain = [1]")
+    shown = json.loads(render(folder.load(), as_json=True))["settings"]
+    assert (shown["log_level"], shown["interval_s"], shown["plugins"]["x"]) == ("***", "***", {"plain": "***"})
+
+
 def test_secrets_that_are_not_set_are_null(folder: Folder) -> None:
     assert json.loads(render(folder.load(), as_json=True))["settings"]["bybit"]["api_secret"] is None
 

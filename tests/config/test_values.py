@@ -56,6 +56,13 @@ def test_text_that_is_no_finite_number_is_read_as_one_and_then_refused(text: str
         convert(setting("interval_s"), number)
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_no_number_without_limits_lets_them_through_either(number: float) -> None:
+    free = schema.Setting(key="x", kind=schema.Kind.NUMBER, type=float, default=0.0, expected="a finite number")
+    with pytest.raises(Refused, match="finite"):
+        convert(free, number)
+
+
 @pytest.mark.parametrize(
     "text, value",
     [
