@@ -18,8 +18,37 @@ if TYPE_CHECKING:
     from orderflow.config.origin import Document, Tree
 
 _WORDS: Final = frozenset(
-    "@str @int @float @bool @json @format @jinja @reset @del @merge @merge_unique @insert @get @read_file @upper @lower "
-    "@title @capitalize @strip @lstrip @rstrip @split @casefold @swapcase @note @comment @null @none @empty".split()
+    (
+        "@str",
+        "@int",
+        "@float",
+        "@bool",
+        "@json",
+        "@format",
+        "@jinja",
+        "@reset",
+        "@del",
+        "@merge",
+        "@merge_unique",
+        "@insert",
+        "@get",
+        "@read_file",
+        "@upper",
+        "@lower",
+        "@title",
+        "@capitalize",
+        "@strip",
+        "@lstrip",
+        "@rstrip",
+        "@split",
+        "@casefold",
+        "@swapcase",
+        "@note",
+        "@comment",
+        "@null",
+        "@none",
+        "@empty",
+    )
 )
 """Those of dynaconf 3.3; what is refused must not depend on which version is installed."""
 
