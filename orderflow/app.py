@@ -20,7 +20,7 @@ import random
 import signal
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import msgspec
 import trio
@@ -74,12 +74,18 @@ EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 3
 
 
+class Show(Protocol):
+    """A live view: shows frames until their channel closes; calls `on_quit` when the user has seen enough."""
+
+    async def __call__(self, frames: trio.MemoryReceiveChannel[ViewFrame], *, on_quit: Callable[[], None]) -> None: ...
+
+
 class Monitor:
     """Everything one run holds. Build it, `await run()`, read the exit code.
 
     Args:
         output: standard output; when its reader goes away the run ends.
-        show: runs the live view on frames until its channel closes; None: lines only.
+        show: the live view; None: lines only. restore: brings the terminal back when the program ends at once.
         book_out: where every book is written at the end and on SIGUSR1.
     """
 
@@ -90,7 +96,8 @@ class Monitor:
         reporter: Reporter,
         output: StandardOutput,
         *,
-        show: Callable[[trio.MemoryReceiveChannel[ViewFrame]], object] | None = None,
+        show: Show | None = None,
+        restore: Callable[[], None] = lambda: None,
         book_out: Path | None = None,
         clock: Clock = read_clocks,
         rng: Callable[[], float] = random.random,
@@ -100,6 +107,7 @@ class Monitor:
         self._reporter = reporter
         self._output = output
         self._show = show
+        self._restore = restore
         self._book_out = book_out
         self._clock = clock
         self._rng = rng
@@ -130,6 +138,7 @@ class Monitor:
         self._began = trio.current_time()
         names = [str(instrument) for instrument in settings.instruments]
         async with trio.open_nursery() as consumers:
+            await consumers.start(self._run_signals)
             await consumers.start(self._run_output)
             drained = trio.Event()
             consumers.start_soon(self._run_alert_sink, drained)
@@ -174,7 +183,6 @@ class Monitor:
         try:
             with self._producing:
                 async with trio.open_nursery() as producers:
-                    await producers.start(self._run_signals)
                     producers.start_soon(self._run_books)
                     producers.start_soon(self._run_timer)
                     producers.start_soon(self._run_metrics)
@@ -239,8 +247,15 @@ class Monitor:
             async for number in signals:
                 if number == signal.SIGUSR1:
                     await self._write_books(self._dump_books())
+                elif self._stopping:
+                    self._abandon(number)
                 else:
                     self.stop(signal.Signals(number).name)
+
+    def _abandon(self, number: int) -> NoReturn:
+        """A second signal: whoever sends it wants the program gone, not tidy."""
+        self._restore()
+        os._exit(128 + number)
 
     async def _run_private(self, budget: AttemptBudget) -> None:
         """The account's own stream. Credentials that are refused end the run: whoever set them wants to know."""
@@ -388,10 +403,9 @@ class Monitor:
     async def _run_view(self, shown: trio.Event) -> None:
         assert self._show is not None
         try:
-            await self._show(self._frames.receiver)  # type: ignore[misc]
+            await self._show(self._frames.receiver, on_quit=lambda: self.stop("quit"))
         finally:
             shown.set()
-        self.stop("view closed")
 
     # --- pictures and books
 

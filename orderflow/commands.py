@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING
 
 from orderflow import bundled, logs
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
+    from orderflow.app import Show
     from orderflow.config.tree import Settings
     from orderflow.sim.server import SimServer
     from orderflow.ui.report import Reporter
@@ -48,7 +51,8 @@ def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) 
         log.warning("%s", warning)
     log_problems(setup.problems)
     try:
-        return trio.run(_demo if demo else _monitor, loaded.settings, setup, args)
+        with redirect_stdout(sys.stderr):  # a plugin that prints must not break the lines of stdout
+            return trio.run(_demo if demo else _monitor, loaded.settings, setup, args)
     finally:
         logs.flush()
 
@@ -57,14 +61,21 @@ async def _monitor(settings: Settings, setup: Setup, args: argparse.Namespace) -
     from orderflow.app import Monitor
     from orderflow.ui.sink import Output
 
-    live = _wants_view(args.view, settings)
+    show: Show | None = None
+    restore: Callable[[], None] = _nothing
+    if _wants_view(args.view, settings):
+        from orderflow.ui.terminal import restore_terminal as restore
+        from orderflow.ui.terminal import run_terminal
+
+        show = partial(run_terminal, keys_fd=0 if sys.stdin and sys.stdin.isatty() else None)
     output = Output(confess=_confession(settings))
     monitor = Monitor(
         settings,
         setup.host,
-        _reporter(settings, output),
+        _reporter(settings, output, live=show is not None),
         output,
-        show=_view(settings, output) if live else None,
+        show=show,
+        restore=restore,
         book_out=args.book_out,
     )
     return await monitor.run()
@@ -104,26 +115,35 @@ def _wants_view(choice: str | None, settings: Settings) -> bool:
 
     if choice == "lines" or settings.log_format == "json":
         return False
-    able = sys.stdout.isatty() and can_show(1, sys.stdout.encoding, os.environ)
+    able = can_show(1, _encoding(), os.environ)
     if choice == "live" and not able:
         raise ConfigError("option --view: live: needs a UTF-8 terminal of 60x16 or more; use --view lines")
     return able
 
 
-def _reporter(settings: Settings, output: Output) -> Reporter:
+def _encoding() -> str | None:
+    """Of the real standard output, which is redirected while the monitor runs."""
+    return getattr(sys.__stdout__, "encoding", None)
+
+
+def _nothing() -> None:
+    """No terminal to bring back."""
+
+
+def _reporter(settings: Settings, output: Output, *, live: bool) -> Reporter:
     from orderflow.ui.line import choose_look
-    from orderflow.ui.report import HumanReporter, JsonReporter
+    from orderflow.ui.report import HumanReporter, JsonReporter, SummaryReporter
 
     if settings.log_format == "json":
         return JsonReporter(output.put)
     look = choose_look(
         settings.emoji,
-        terminal=sys.stdout.isatty(),
-        encoding=sys.stdout.encoding,
+        terminal=os.isatty(1),
+        encoding=_encoding(),
         environ=os.environ,
         categories=len({key.category for key in settings.instruments}) > 1,
     )
-    return HumanReporter(output.put, look)
+    return SummaryReporter(output.put, look) if live else HumanReporter(output.put, look)
 
 
 def _confession(settings: Settings) -> Callable[[int], str]:

@@ -77,6 +77,22 @@ class HumanReporter:
         self._put(line.format_summary(summary, self._look))
 
 
+class SummaryReporter(HumanReporter):
+    """Beside a live view, which shows everything else: the closing summary alone."""
+
+    def start(self, version: str, env: str, instruments: Iterable[str], depth: int, interval_s: float) -> None:
+        pass
+
+    def tick(self, tick: MetricsTick) -> None:
+        pass
+
+    def alert(self, alert: Alert) -> None:
+        pass
+
+    def feed(self, change: FeedChange) -> None:
+        pass
+
+
 def is_news(change: FeedChange) -> bool:
     """Whether a person wants a line about it: not for each step of an ordinary start."""
     if isinstance(change, LinkChanged):
