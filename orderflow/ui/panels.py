@@ -1,20 +1,17 @@
-"""The panels of the live view: each a pure function from a frame to lines of exact width."""
+"""The header of the live view and the metrics, charts and health of one book: frames in, lines of exact width out."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 from rich.segment import Segment
 
-from orderflow.core.text import escape_text, plain_decimal
-from orderflow.core.types import AlertKind, BookState, Category, Severity
+from orderflow.core.text import escape_text
+from orderflow.core.types import BookState
 from orderflow.ui.cells import (
     Line,
     Theme,
     balance,
-    bar,
     cell,
     chart,
     curve,
@@ -26,13 +23,11 @@ from orderflow.ui.cells import (
 from orderflow.ui.line import (
     HOPS,
     MISSING,
-    Look,
     format_clock,
     format_duration,
     format_latency,
     format_mid,
     format_ms,
-    format_name,
     format_number,
     format_price,
     format_size,
@@ -41,14 +36,14 @@ from orderflow.ui.line import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from rich.style import Style
 
-    from orderflow.core.types import Alert, BookView, Level, LinkChanged, MetricsTick, Percentiles, ViewFrame
+    from orderflow.core.types import BookView, MetricsTick, Percentiles, ViewFrame
     from orderflow.ui.history import History
 
-_STATE: Final = {
+STATE_MARKS: Final = {
     BookState.LIVE: ("●", Theme.good),
     BookState.SYNCING: ("◌", Theme.info),
     BookState.EMPTY: ("○", Theme.dim),
@@ -56,7 +51,6 @@ _STATE: Final = {
     BookState.STALE: ("◐", Theme.warn),
     BookState.CLOSED: ("✕", Theme.bad),
 }
-_SEVERITY: Final = {Severity.INFO: Theme.info, Severity.WARNING: Theme.warn, Severity.CRITICAL: Theme.bad}
 _BADGE: Final = {"mainnet": Theme.badge_main, "sim": Theme.badge_sim}
 _GAP: Final = Segment("   ")
 
@@ -99,7 +93,7 @@ def _clock_fact(frame: ViewFrame) -> Line:
 
 def book_title(tick: MetricsTick) -> Line:
     """The title of a book's frame: symbol, category, depth, state and why."""
-    mark, style = _STATE[tick.state]
+    mark, style = STATE_MARKS[tick.state]
     title: Line = [
         Segment(escape_text(tick.symbol, 40), Theme.title),
         Segment(f" {tick.category.value} " + (f"· {tick.depth} levels " if tick.live else ""), Theme.dim),
@@ -108,145 +102,6 @@ def book_title(tick: MetricsTick) -> Line:
     if not tick.live and tick.reason:
         title.append(Segment(f" {escape_text(tick.reason, 40)}", Theme.warn))
     return title
-
-
-# --- ladder -------------------------------------------------------------------------------------------------------
-
-
-class _Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """How a ladder writes numbers: decimals and column widths that hold for all its rows."""
-
-    price_decimals: int
-    size_decimals: int
-    price_width: int
-    size_width: int
-    top: float
-
-    def price(self, value: float) -> str:
-        return plain_decimal(value, self.price_decimals)
-
-    def size(self, value: float) -> str:
-        return f"{value:.{self.size_decimals}f}"
-
-
-def _scale(view: BookView, rows: int) -> _Scale:
-    levels = [*view.bids[:rows], *view.asks[:rows]]
-    decimals = price_decimals(view.tick)
-    top = max((size for _, size in levels), default=0.0)
-    known = view.tick.size_decimals
-    size_decimals = known if known is not None else max(0, 4 - len(str(int(top))))
-    return _Scale(
-        price_decimals=decimals,
-        size_decimals=size_decimals,
-        price_width=max((len(plain_decimal(price, decimals)) for price, _ in levels), default=5),
-        size_width=max((len(f"{size:.{size_decimals}f}") for _, size in levels), default=4),
-        top=top,
-    )
-
-
-def _bar_fraction(size: float, top: float) -> float:
-    """Square root: one giant level must not flatten all others."""
-    return math.sqrt(size / top) if top > 0 else 0.0
-
-
-def ladder_wide(view: BookView, width: int, rows: int) -> list[Line]:
-    """Bids left, asks right, best on top, bars growing outward: for short screens."""
-    scale = _scale(view, rows)
-    half = (width - 3) // 2
-    room = half - scale.price_width - scale.size_width - 3
-    lines = [_ladder_head(view.tick, width, half)] if rows > 1 else []
-    for index in range(rows - len(lines)):
-        left = _side_row(view, view.bids, index, scale, room, bid=True)
-        right = _side_row(view, view.asks, index, scale, width - 3 - half - (half - room), bid=False)
-        lines.append([*fit(left, half), Segment(" │ ", Theme.border), *fit(right, width - 3 - half)])
-    return lines
-
-
-def _ladder_head(tick: MetricsTick, width: int, half: int) -> Line:
-    coin = _size_coin(tick)
-    return [
-        cell(f"bid {coin}".rstrip(), half, Theme.dim, ">"),
-        Segment(" │ ", Theme.border),
-        cell(f"ask {coin}".rstrip(), width - 3 - half, Theme.dim),
-    ]
-
-
-def _size_coin(tick: MetricsTick) -> str:
-    """The unit sizes have on the wire."""
-    return "USD" if tick.category is Category.INVERSE else escape_text(tick.base_coin or "", 12)
-
-
-def _side_row(view: BookView, levels: Sequence[Level], index: int, scale: _Scale, room: int, *, bid: bool) -> Line:
-    if index >= len(levels):
-        return []
-    price, size = levels[index]
-    style, bar_style = _level_styles(view.tick.live, index == 0, bid)
-    bars = bar(_bar_fraction(size, scale.top), room, bar_style, leftward=bid)
-    size_cell = cell(scale.size(size), scale.size_width, Theme.text if view.tick.live else Theme.grey, ">")
-    price_cell = cell(scale.price(price), scale.price_width, style, ">")
-    if bid:
-        return [*bars, Segment(" "), size_cell, Segment("  "), price_cell]
-    return [price_cell, Segment("  "), size_cell, Segment(" "), *bars]
-
-
-def _level_styles(live: bool, best: bool, bid: bool) -> tuple[Style, Style]:
-    """(price, bar) styles; all grey while the book may not be believed."""
-    if not live:
-        return Theme.grey, Theme.track
-    if bid:
-        return (Theme.bid_best if best else Theme.bid), Theme.bid_bar
-    return (Theme.ask_best if best else Theme.ask), Theme.ask_bar
-
-
-def ladder_tall(view: BookView, width: int, height: int) -> list[Line]:
-    """Asks above, bids below, best in the middle around the spread: for tall screens."""
-    rows = max(1, (height - 2) // 2)
-    scale = _scale(view, rows)
-    total_width = max(scale.size_width + 1, 7)
-    room = width - scale.price_width - scale.size_width - total_width - 6
-    head = [
-        cell("price", scale.price_width, Theme.dim, ">"),
-        cell("size", scale.size_width + 2, Theme.dim, ">"),
-        Segment("  "),
-        cell(_size_coin(view.tick), room, Theme.dim),
-        cell("total", total_width + 2, Theme.dim, ">"),
-    ]
-    asks = _tall_side(view, view.asks[:rows], scale, room, total_width, bid=False)
-    bids = _tall_side(view, view.bids[:rows], scale, room, total_width, bid=True)
-    above: list[Line] = [[] for _ in range(rows - len(asks))]
-    lines = [head, *above, *reversed(asks), _spread_row(view.tick, width), *bids]
-    return [fit(line, width) for line in lines]
-
-
-def _tall_side(
-    view: BookView, levels: Sequence[Level], scale: _Scale, room: int, total_width: int, *, bid: bool
-) -> list[Line]:
-    lines: list[Line] = []
-    total = 0.0
-    for index, (price, size) in enumerate(levels):
-        total += size
-        style, bar_style = _level_styles(view.tick.live, index == 0, bid)
-        lines.append(
-            [
-                cell(scale.price(price), scale.price_width, style, ">"),
-                cell(scale.size(size), scale.size_width + 2, Theme.text if view.tick.live else Theme.grey, ">"),
-                Segment("  "),
-                *bar(_bar_fraction(size, scale.top), room, bar_style),
-                cell(f"{total:.{min(scale.size_decimals, 2)}f}", total_width + 2, Theme.dim, ">"),
-            ]
-        )
-    return lines
-
-
-def _spread_row(tick: MetricsTick, width: int) -> Line:
-    if not tick.live:
-        words = f" {tick.state.value}: no numbers until the book is proven again "
-        return [cell(words.center(width, "╌"), width, Theme.warn)]
-    if tick.spread is None:
-        return [cell(f" {escape_text(tick.reason, 40) or MISSING} ".center(width, "╌"), width, Theme.warn)]
-    spread = plain_decimal(tick.spread, price_decimals(tick))
-    words = f" {format_mid(tick)}  spread {spread} ({format_number(tick.spread_bps, '.2f')} bps) "
-    return [cell(words.center(width, "╌"), width, Theme.spread)]
 
 
 # --- metrics and charts of one book -------------------------------------------------------------------------------
@@ -427,161 +282,4 @@ def flow_rows(view: BookView, width: int) -> list[Line]:
     return [
         fit([cell(name, 24, Theme.dim), cell(f"{n:,}", 12, Theme.warn if bad and n else Theme.text, ">")], width)
         for name, n, bad in facts
-    ]
-
-
-# --- all books ----------------------------------------------------------------------------------------------------
-
-
-class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """One column of the table. `rank`: 0 stays longest when the screen is narrow."""
-
-    title: str
-    width: int
-    rank: int
-    show: Callable[[MetricsTick], Line]
-
-
-def _right(text: str, width: int, style: Style = Theme.text) -> Line:
-    return [cell(text, width, style, ">")]
-
-
-def _count(value: int, width: int) -> Line:
-    return _right(str(value), width, Theme.warn if value else Theme.dim)
-
-
-def table_columns(ticks: Sequence[MetricsTick], width: int, look: Look) -> list[Column]:
-    """The columns that fit in `width`, in reading order."""
-    name = min(24, max((len(format_name(tick.category, tick.symbol, look)) for tick in ticks), default=6))
-    price = max((len(_table_price(value, tick)) for tick in ticks for value in (tick.bid, tick.ask)), default=7)
-    size = max(9, *(len(format_size(tick.liquidity, tick.base_coin)) for tick in ticks)) if ticks else 9
-    everything = [
-        Column(title="state", width=9, rank=0, show=_state_cell),
-        Column(title="bid", width=price, rank=0, show=lambda t: _right(_table_price(t.bid, t), price, Theme.bid)),
-        Column(title="ask", width=price, rank=0, show=lambda t: _right(_table_price(t.ask, t), price, Theme.ask)),
-        Column(title="bps", width=6, rank=1, show=lambda t: _right(format_number(t.spread_bps, ".2f"), 6)),
-        Column(title="imbalance", width=11, rank=2, show=lambda t: _table_meter(t, 11)),
-        Column(
-            title="liquidity", width=size, rank=4, show=lambda t: _right(format_size(t.liquidity, t.base_coin), size)
-        ),
-        Column(title="latency", width=8, rank=3, show=_latency_cell),
-        Column(title="p99", width=7, rank=6, show=lambda t: _right(format_ms(t.hops.gateway_to_socket.p99), 7)),
-        Column(title="age", width=7, rank=5, show=lambda t: _right(format_ms(t.book_age_ms), 7, Theme.dim)),
-        Column(title="updates", width=9, rank=7, show=lambda t: _right(f"{t.counters.updates:,}", 9)),
-        Column(title="gaps", width=5, rank=8, show=lambda t: _count(t.counters.gaps, 5)),
-        Column(title="resync", width=6, rank=9, show=lambda t: _count(t.counters.resyncs, 6)),
-        Column(title="reconn", width=6, rank=10, show=lambda t: _count(t.counters.reconnects, 6)),
-    ]
-    chosen: set[str] = set()
-    room = width - name - 4
-    for column in sorted(everything, key=lambda c: c.rank):
-        if column.width + 2 > room:
-            break
-        chosen.add(column.title)
-        room -= column.width + 2
-    meter = min(31, 11 + room) | 1  # what is left over makes the imbalance easier to read; odd, so it has a centre
-    wider = Column(title="imbalance", width=meter, rank=2, show=lambda t: _table_meter(t, meter))
-    first = Column(title="book", width=name, rank=0, show=lambda t: _name_cell(t, name, look))
-    rest = [column for column in everything if column.title in chosen]
-    return [first, *(wider if column.title == "imbalance" and meter - 11 <= room else column for column in rest)]
-
-
-def _name_cell(tick: MetricsTick, width: int, look: Look) -> Line:
-    return [cell(format_name(tick.category, tick.symbol, look), width, Theme.strong if tick.live else Theme.grey)]
-
-
-def _table_price(value: float | None, tick: MetricsTick) -> str:
-    return MISSING if value is None or not tick.live else plain_decimal(value, price_decimals(tick))
-
-
-def _state_cell(tick: MetricsTick) -> Line:
-    mark, style = _STATE[tick.state]
-    return [cell(f"{mark} {tick.state.value}", 9, style)]
-
-
-def _latency_cell(tick: MetricsTick) -> Line:
-    return _right(format_latency(tick.latency_ms, tick.latency_error_ms), 8)
-
-
-def _table_meter(tick: MetricsTick, width: int) -> Line:
-    if tick.imbalance is None:
-        return [cell(MISSING, width, Theme.dim, "^")]
-    return balance(tick.imbalance, width, Theme.bid_bar, Theme.ask_bar)
-
-
-def table(books: Sequence[BookView], selected: int, width: int, height: int, look: Look) -> list[Line]:
-    """All books, one a row; scrolled so that the selected one is seen. A book that is not live says why, no numbers."""
-    columns = table_columns([book.tick for book in books], width, look)
-    rows = max(1, height - 1)
-    first = max(0, min(selected - rows // 2, len(books) - rows))
-    lines = [_table_head(columns, width)]
-    for index, book in enumerate(books[first : first + rows], first):
-        mark = Segment("▸ " if index == selected and len(books) > 1 else "  ", Theme.title)
-        lines.append(fit([mark, *_table_row(book.tick, columns, width - 2)], width))
-    return lines
-
-
-def _table_head(columns: Sequence[Column], width: int) -> Line:
-    line: Line = [Segment("  ")]
-    for column in columns:
-        align = "<" if column.title in ("book", "state") else "^" if column.title == "imbalance" else ">"
-        line += [cell(column.title, column.width, Theme.dim, align), Segment("  ")]
-    return fit(line, width)
-
-
-def _table_row(tick: MetricsTick, columns: Sequence[Column], width: int) -> Line:
-    if tick.live:
-        return [segment for column in columns for segment in (*column.show(tick), Segment("  "))]
-    counters = tick.counters
-    words = escape_text(tick.reason, 40) or "waiting"
-    facts = f"{words} · last update {format_ms(tick.book_age_ms)} ago" if tick.book_age_ms is not None else words
-    facts += f" · {counters.gaps} gaps, {counters.resyncs} resyncs"
-    head = [segment for column in columns[:2] for segment in (*column.show(tick), Segment("  "))]
-    return [*head, cell(facts, max(0, width - width_of(head)), Theme.grey)]
-
-
-# --- links, alerts, log -------------------------------------------------------------------------------------------
-
-
-def link_rows(frame: ViewFrame, width: int) -> list[Line]:
-    """One row per connection; what is down first."""
-    links = sorted(frame.links, key=lambda link: link.state == "up")
-    return [fit(_link_row(link, frame.ts), width) for link in links]
-
-
-def _link_row(link: LinkChanged, now_ms: int) -> Line:
-    name = Segment(f"{escape_text(link.link, 30)} ", Theme.strong)
-    if link.state == "up":
-        since = f"up {format_duration(max(0, now_ms - link.ts) / 1000)}" if link.ts else "up"
-        return [Segment("● ", Theme.good), name, Segment(since, Theme.dim)]
-    mark, style = ("◌ ", Theme.info) if link.state == "connecting" else ("✕ ", Theme.bad)
-    row: Line = [Segment(mark, style), name, Segment(escape_text(link.state, 20), style)]
-    if link.retry_s is not None:
-        left_s = max(0.0, link.retry_s - max(0, now_ms - link.ts) / 1000) if link.ts else link.retry_s
-        row.append(Segment(f" retry {format_duration(left_s)}", Theme.warn))
-    why = ": ".join(escape_text(part, 100) for part in (link.reason, link.detail) if part)
-    return [*row, Segment(f" {why}", Theme.dim)]
-
-
-def alert_rows(frame: ViewFrame, messages: Sequence[str], look: Look, width: int, height: int) -> list[Line]:
-    """The newest alerts first, then the newest log lines, dim, where room is left."""
-    lines = [fit(_alert_row(alert, look), width) for alert in reversed(frame.alerts)][:height]
-    if not lines:
-        lines = [fit([Segment("✓ no alerts", Theme.dim)], width)]
-    room = height - len(lines)
-    logged = list(messages)[-room:] if room > 0 else []
-    return [*lines, *([cell(escape_text(text, 400), width, Theme.grey)] for text in logged)]
-
-
-def _alert_row(alert: Alert, look: Look) -> Line:
-    tick = alert.tick
-    if alert.kind is AlertKind.CLEAR:
-        mark, style = "✓", Theme.good
-    else:
-        mark, style = ("●" if alert.kind is AlertKind.NOTICE else "▲"), _SEVERITY[alert.severity]
-    return [
-        Segment(f"{format_clock(tick.ts)} ", Theme.dim),
-        Segment(f"{mark} ", style),
-        Segment(f"{format_name(tick.category, tick.symbol, look)} ", Theme.strong),
-        Segment(escape_text(alert.message, 200), Theme.dim if alert.kind is AlertKind.CLEAR else style),
     ]

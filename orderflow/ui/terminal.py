@@ -67,7 +67,7 @@ def restore_terminal() -> None:
         try:
             if settings is not None and keys_fd is not None:
                 termios.tcsetattr(keys_fd, termios.TCSANOW, settings)  # type: ignore[arg-type] # as tcgetattr gave it
-            if select.select([], [fd], [], 0)[1]:  # a terminal that takes nothing must not hold up the exit
+            if select.select([], [fd], [], 0.2)[1]:  # a terminal that takes nothing must not hold up the exit
                 os.write(fd, _LEAVE.encode())
         except (OSError, termios.error):
             pass  # the terminal is gone; so is the need

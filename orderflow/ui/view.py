@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orderflow.ui import panels
+from orderflow.ui import ladder, panels, tables
 from orderflow.ui.cells import Line, Picture, Theme, beside, box, cell, fit
 from orderflow.ui.line import Look
 from orderflow.ui.picture import picture_svg
@@ -65,18 +65,18 @@ def _short_body(view: BookView, history: History, width: int, height: int) -> li
     inner = width - 4
     sparks = panels.sparks(view, history, inner) if height >= 8 else []
     rows = max(1, height - 3 - len(sparks))
-    body = [panels.metric_line(view.tick, inner), *panels.ladder_wide(view, inner, rows), *sparks]
+    body = [panels.metric_line(view.tick, inner), *ladder.ladder_wide(view, inner, rows), *sparks]
     return box(body, width, height, panels.book_title(view.tick))
 
 
 def _tall_body(view: BookView, history: History, width: int, height: int) -> list[Line]:
     ladder_width = max(48, min(66, width * 2 // 5))
     inner = ladder_width - 4
-    ladder = box(panels.ladder_tall(view, inner, height - 2), ladder_width, height, panels.book_title(view.tick))
+    levels = box(ladder.ladder_tall(view, inner, height - 2), ladder_width, height, panels.book_title(view.tick))
     rest = width - ladder_width
     if rest < 110 or height < METRICS_ROWS + HOPS_ROWS + 3:
         right = _stack(_metrics_box(view, rest, METRICS_ROWS), _charts_box(view, history, rest, height - METRICS_ROWS))
-        return beside(ladder, right)
+        return beside(levels, right)
     middle = rest * 11 // 20
     side = rest - middle
     right = _stack(
@@ -84,7 +84,7 @@ def _tall_body(view: BookView, history: History, width: int, height: int) -> lis
         _hops_box(view, side, HOPS_ROWS),
         box(panels.flow_rows(view, side - 4), side, height - METRICS_ROWS - HOPS_ROWS, _title("health")),
     )
-    return beside(ladder, _charts_box(view, history, middle, height), right)
+    return beside(levels, _charts_box(view, history, middle, height), right)
 
 
 def _stack(*blocks: list[Line]) -> list[Line]:
@@ -111,7 +111,7 @@ def _hops_box(view: BookView, width: int, height: int) -> list[Line]:
 
 def _table_box(frame: ViewFrame, selected: int, width: int, height: int, look: Look) -> list[Line]:
     count = len(frame.books)
-    rows = panels.table(frame.books, selected, width - 4, height - 2, look)
+    rows = tables.table(frame.books, selected, width - 4, height - 2, look)
     hidden = count - (height - 3)
     troubled = sum(not book.tick.live for book in frame.books)
     note = f"{hidden} more" + (f" · {troubled} not live" if troubled else "") if hidden > 0 else ""
@@ -120,9 +120,9 @@ def _table_box(frame: ViewFrame, selected: int, width: int, height: int, look: L
 
 def _bottom(frame: ViewFrame, messages: Sequence[str], look: Look, width: int, height: int, note: str) -> list[Line]:
     left = max(26, width * 2 // 5)
-    links = box(panels.link_rows(frame, left - 4), left, height, _title("links"))
+    links = box(tables.link_rows(frame, left - 4), left, height, _title("links"))
     right = width - left
-    rows = panels.alert_rows(frame, messages, look, right - 4, height - 2)
+    rows = tables.alert_rows(frame, messages, look, right - 4, height - 2)
     return beside(links, box(rows, right, height, _title("alerts"), note))
 
 

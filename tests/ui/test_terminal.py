@@ -219,8 +219,8 @@ async def test_exits_without_clean_up_can_restore_the_terminal_themselves() -> N
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: run_terminal(receive, on_quit=lambda: None, fd=theirs, keys_fd=None))
             await feed(send, screen, b"BTCUSDT")
-            restore_terminal()
             with trio.fail_after(5):
+                nursery.start_soon(trio.to_thread.run_sync, restore_terminal)  # meanwhile we read what is in the way
                 await screen.wait_for(LEAVE)
             nursery.cancel_scope.cancel()
 
