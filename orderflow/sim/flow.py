@@ -90,6 +90,7 @@ class OrderFlow:
         self._centre = self._centre_on(self._fair(now_us))
         self._quote_us = now_us + self._wait(self._profile.batches_per_s)
         self._take_us = now_us + self._wait(self._profile.episodes_per_s)
+        self._edge: dict[bool, int] = {}  # by side, the first price from the touch that the flow has not yet filled
         self._left = 0  # taker orders left in the running episode
         self._take_buy = True
         self._liquidation_us = self._next_liquidation(now_us)
@@ -268,26 +269,38 @@ class OrderFlow:
             self._book.cancel(order.id)
 
     def _restock(self, buy: bool, old: int, new: int) -> None:
-        """After the touch moved: fill the levels it left behind (or came into reach), drop those out of reach."""
-        sign = -1 if buy else 1
+        """After the touch moved: fill the levels it left behind (or that came into reach), drop those out of reach."""
         if (new > old) is buy:
             for price in range(old, new, 1 if buy else -1):
                 self._fill(buy, price, abs(price - new))
-            self._trim(buy, new + sign * int(self._reach * 1.25))
+            self._trim(buy, new)
         else:
-            for distance in range(max(1, self._reach - abs(new - old)), self._reach):
-                self._fill(buy, new + sign * distance, distance)
+            self._extend(buy, new)
 
-    def _fill(self, buy: bool, price: int, distance: int) -> None:
-        if price > 0 and price not in self._book.side(buy).lots and self._rng.random() < self._occupancy(distance):
-            self._add(buy, price, self._level_lots())
+    def _extend(self, buy: bool, touch: int) -> None:
+        """Fill prices that the side has not reached so far; what is behind its edge keeps itself filled."""
+        sign = -1 if buy else 1
+        edge = touch + sign * self._reach
+        for price in range(self._edge[buy], edge, sign):
+            self._fill(buy, price, abs(price - touch))
+        self._edge[buy] = min(self._edge[buy], edge) if buy else max(self._edge[buy], edge)
 
-    def _trim(self, buy: bool, limit: int) -> None:
+    def _trim(self, buy: bool, touch: int) -> None:
+        """Cancel the flow's orders that are far out of reach."""
+        slack = int(self._reach * 1.25)
+        limit = touch - slack if buy else touch + slack
+        if (self._edge[buy] >= limit) if buy else (self._edge[buy] <= limit):
+            return
         side = self._book.side(buy)
         prices = side.prices
         stale = prices[: bisect_left(prices, limit)] if buy else prices[bisect_left(prices, limit + 1) :]
         for price in stale:
             self._clear(side, price)
+        self._edge[buy] = limit
+
+    def _fill(self, buy: bool, price: int, distance: int) -> None:
+        if price > 0 and price not in self._book.side(buy).lots and self._rng.random() < self._occupancy(distance):
+            self._add(buy, price, self._level_lots())
 
     def _build_touch(self, buy: bool, price: int) -> None:
         """Queue orders at a new touch until it has a fair part of its usual size."""
@@ -304,10 +317,10 @@ class OrderFlow:
 
     def _populate(self) -> None:
         for buy in (True, False):
-            anchor, sign = self._anchor(buy), -1 if buy else 1
-            self._build_touch(buy, anchor)
-            for distance in range(1, self._reach):
-                self._fill(buy, anchor + sign * distance, distance)
+            touch = self._anchor(buy)
+            self._edge[buy] = touch - 1 if buy else touch + 1
+            self._build_touch(buy, touch)
+            self._extend(buy, touch)
 
     # --- takers ---
 

@@ -1,7 +1,7 @@
 """How busy and how deep a simulated market is: the constants of its order flow (`sim/flow.py`).
 
-The figures come from the recordings of docs/simulator.md by way of `sim/calibrate.py`; sizes are in lots, distances in
-ticks, rates per simulated second.
+The figures were fitted to recordings with `sim/calibrate.py`; sizes are in lots, distances in ticks, rates per
+simulated second.
 """
 
 from __future__ import annotations

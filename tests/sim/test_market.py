@@ -164,6 +164,15 @@ def test_books_are_deep_and_never_crossed() -> None:
     assert asks == sorted(asks)
 
 
+@pytest.mark.parametrize("key", [InstrumentId(Category.SPOT, "ETHUSDT"), InstrumentId(Category.LINEAR, "SOLUSDT")])
+def test_books_neither_grow_nor_shrink_with_time(key: InstrumentId) -> None:
+    venue = exchange(key)
+    venue.advance(START + 1_800_000)
+    levels = BY_ID[key].profile.levels
+    for side in venue.markets[key].top(100_000):
+        assert levels * 0.8 < len(side) < levels * 1.4
+
+
 def test_spot_and_derivatives_of_a_coin_stay_together(minute: tuple[Exchange, list[StepEvents]]) -> None:
     tickers = [minute[0].markets[each].ticker() for each in (BTC, BTC_SPOT, BTC_USD)]
     items = [BY_ID[each] for each in (BTC, BTC_SPOT, BTC_USD)]
