@@ -122,7 +122,10 @@ def format_latency(latency_ms: float | None, error_ms: float | None) -> str:
     """`45ms`, `45±2ms` when the clocks are known that badly, `45±?ms` when their offset is not known at all."""
     if latency_ms is None:
         return MISSING
-    value = format_ms(latency_ms).removesuffix("ms")
+    text = format_ms(latency_ms)
+    if not text.endswith("ms"):  # so far off that the error does not matter
+        return text
+    value = text.removesuffix("ms")
     if error_ms is None:
         return f"{value}±?ms"
     return f"{value}ms" if error_ms < 1 else f"{value}±{error_ms:.0f}ms"
@@ -142,6 +145,8 @@ def format_duration(seconds: float) -> str:
     """`3.2s`, `4m 05s`, `2h 03m`, `5d 02h`."""
     if abs(seconds) < 60:
         return f"{seconds:.1f}s"
+    if seconds < 0:
+        return f"-{format_duration(-seconds)}"
     whole = int(seconds)
     if whole < 3600:
         return f"{whole // 60}m {whole % 60:02}s"

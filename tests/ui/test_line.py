@@ -124,6 +124,8 @@ def test_a_book_that_is_not_live_shows_no_prices(tick: MetricsTick, state: BookS
         (-3.24, 5.0, "-3.2±5ms"),
         (45.2, None, "45±?ms"),
         (-0.01, 0.0, "0.0ms"),
+        (12_500.0, 2.0, "12.5s"),
+        (-9e9, None, "-104d 04h"),
         (None, 2.0, "n/a"),
     ],
 )
