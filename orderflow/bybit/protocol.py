@@ -107,6 +107,7 @@ class FeedProtocol:
             topic = _Topic(table.add_book(instrument, depth), instrument)
             self._topics[topic.name] = topic
             self._by_instrument[instrument] = topic
+        self._leaving: set[InstrumentId] = set()  # whose topic is LEAVING
         self._codec = FeedCodec(table)
         self._requests: dict[str, _Request] = {}
         self._request_count = 0
@@ -156,6 +157,8 @@ class FeedProtocol:
                 self._bad_message(exc, mono_ns, events)
                 continue
             if type(item) is BookUpdate:
+                if self._leaving and item.instrument in self._leaving:
+                    continue  # of the old subscription: a snapshot would make a book live whose feed just ends
                 if item.snapshot:
                     self._snapshot(item.instrument, mono_ns)
                 self.last_data_ns = mono_ns
@@ -237,16 +240,20 @@ class FeedProtocol:
                 topic.state, topic.reason = TopicState.WANTED, "retry"
         return events + self._subscribe(mono_ns)
 
-    def forgive(self, late_ns: int) -> None:
-        """The whole process stood still this long: no deadline may be held against the peer for it."""
-        self._last_frame_ns += late_ns
+    def forgive(self, mono_ns: int) -> None:
+        """The whole process stood still until now: what the peer owes us may be in the socket, or far behind in it.
+
+        So everything it owes gets its whole time again.
+        """
+        policy = self._policy
+        self._last_frame_ns = mono_ns
         if self._pong_due_ns is not None:
-            self._pong_due_ns += late_ns
+            self._pong_due_ns = mono_ns + seconds_to_ns(policy.pong_timeout_s)
         for request in self._requests.values():
-            request.due_ns += late_ns
+            request.due_ns = mono_ns + seconds_to_ns(policy.ack_timeout_s)
         for topic in self._topics.values():
             if topic.snapshot_due_ns is not None:
-                topic.snapshot_due_ns += late_ns
+                topic.snapshot_due_ns = mono_ns + seconds_to_ns(policy.snapshot_timeout_s)
 
     # --- heartbeat
 
@@ -293,6 +300,7 @@ class FeedProtocol:
     def _leave(self, topic: _Topic, mono_ns: int) -> list[Event]:
         """Begin a resync: a bare second subscribe would be refused as already subscribed."""
         topic.state = TopicState.LEAVING
+        self._leaving.add(topic.instrument)
         topic.snapshot_due_ns = None
         topic.resyncs_ns.append(mono_ns)
         self._resyncs += 1
@@ -304,6 +312,7 @@ class FeedProtocol:
             if topic.state is TopicState.LEAVING:
                 topic.state = TopicState.WANTED
                 topic.alone = True
+                self._leaving.discard(topic.instrument)
 
     def _snapshot(self, instrument: InstrumentId, mono_ns: int) -> None:
         topic = self._by_instrument.get(instrument)
@@ -311,9 +320,9 @@ class FeedProtocol:
             return
         if self.first_data_ns is None:
             self.first_data_ns = mono_ns
-        if topic.state is TopicState.ASKED:
+        if topic.state in (TopicState.ASKED, TopicState.REFUSED):  # fed although refused: data counts
             topic.state = TopicState.SYNCED
-        topic.snapshot_due_ns = None
+        topic.snapshot_due_ns = topic.retry_ns = None
         topic.unanswered = 0
 
     def _no_snapshot(self, topic: _Topic, mono_ns: int) -> list[Event]:
@@ -330,23 +339,29 @@ class FeedProtocol:
             self._pongs += 1
             self._pong_due_ns = None
             return
-        request = self._requests.pop(str(reply.req_id or reply.reqId), None)
-        if request is None and reply.success is False:
-            request = self._only_request()
+        request_id = str(reply.req_id or reply.reqId)
+        refused = reply.success is False or reply.retCode not in (None, 0)
+        request = self._requests.pop(request_id, None)
+        if request is None and refused and not request_id:
+            request = self._only_request(reply.op)
         if request is None:
             self._unknown += 1
             return
         if request.op == "unsubscribe":  # refused or not: subscribing again tells
             self._want_again(request.topics)
             events += self._subscribe(mono_ns)
-        elif reply.success is False:
+        elif refused:
             events += self._refusal(request.topics, reply.ret_msg or reply.retMsg, mono_ns)
 
-    def _only_request(self) -> _Request | None:
+    def _only_request(self, op: str) -> _Request | None:
         """Some refusals carry no req_id: they can only be attributed while a single request is open."""
         if len(self._requests) != 1:
             return None
-        return self._requests.popitem()[1]
+        ((request_id, request),) = self._requests.items()
+        if op not in ("", request.op):
+            return None
+        del self._requests[request_id]
+        return request
 
     def _refusal(self, topics: list[_Topic], text: str, mono_ns: int) -> list[Event]:
         """One bad topic fails a whole request, so the rest is asked for again, each on its own."""
@@ -362,14 +377,14 @@ class FeedProtocol:
             return []  # it delivers already, or its snapshot deadline will tell
         self._refusals += 1
         topic.state = TopicState.REFUSED
-        topic.snapshot_due_ns = None
+        topic.snapshot_due_ns = topic.resync_due_ns = None
         topic.retry_ns = mono_ns + seconds_to_ns(self._policy.refused_retry_s)
         return [TopicRefused(instrument=topic.instrument, text=text, mono_ns=mono_ns)]
 
     def _bad_message(self, error: WireError, mono_ns: int, events: list[Event]) -> None:
         self._refused[error.reason] = self._refused.get(error.reason, 0) + 1
         topic = self._topics.get(error.topic)
-        if topic is not None:
+        if topic is not None and topic.state is not TopicState.LEAVING:
             events.append(Distrust(instrument=topic.instrument, reason=error.reason, mono_ns=mono_ns))
 
 
@@ -382,9 +397,9 @@ def plan_links(books: Iterable[tuple[InstrumentId, int]], policy: LinkPolicy) ->
     links: list[list[tuple[InstrumentId, int]]] = []
     room: dict[Category, tuple[list[tuple[InstrumentId, int]], int]] = {}
     for instrument, depth in books:
-        chars = len(f'"orderbook.{depth}.{instrument.symbol}",')
+        chars = len(f'"orderbook.{depth}.{instrument.symbol}",')  # and 1 more in all: two brackets, one comma less
         link, used = room.get(instrument.category, ([], 0))
-        if not link or len(link) >= policy.max_topics or used + chars > policy.max_args_chars:
+        if not link or len(link) >= policy.max_topics or used + chars + 1 > policy.max_args_chars:
             link, used = [], 0
             links.append(link)
         link.append((instrument, depth))

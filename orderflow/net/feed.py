@@ -172,9 +172,8 @@ class Feed:
             due_ns = protocol.next_deadline_ns()
             with trio.move_on_after(max(0, due_ns - self._mono_ns()) / NS):
                 await self._wake.wait()
-            late_ns = self._mono_ns() - due_ns
-            if late_ns > _STALL_NS:
-                protocol.forgive(late_ns)
+            if self._mono_ns() - due_ns > _STALL_NS:
+                protocol.forgive(self._mono_ns())
                 await trio.lowlevel.checkpoint()  # let the reader have what queued up meanwhile
 
 
