@@ -41,8 +41,9 @@ def render(
     selected = selected % len(frame.books) if frame.books else 0
     look = Look(categories=len({book.tick.category for book in frame.books}) > 1)
     tall = width >= 100 and height >= 32
-    table_height = 3 + min(max(1, len(frame.books)), height // 3 if tall else max(2, height - 20))
     bottom_height = max(5, min(8, height // 5)) if tall else max(4, min(6, height // 5))
+    most_rows = min(height // 3, height - bottom_height - 22) if tall else max(2, height - 20)  # the body needs 18
+    table_height = 3 + min(max(1, len(frame.books)), most_rows)
     body_height = height - 1 - table_height - bottom_height
     lines = [panels.header(frame, width)]
     if frame.books:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.cells import cell_len
@@ -40,6 +40,7 @@ def assert_exact(picture: Picture, width: int, height: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(10, 260), st.integers(1, 90), st.integers(0, 24), st.integers(-3, 30))
+@example(100, 32, 10, 0)
 def test_every_size_is_filled_exactly(width: int, height: int, count: int, selected: int) -> None:
     frame = make_frame(30, count) if count else replace(FRAME, books=())
     assert_exact(render(frame, HISTORY, (width, height), selected=selected), width, height)
