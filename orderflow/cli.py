@@ -273,11 +273,8 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _completion(args: argparse.Namespace) -> int:
-    try:
-        import shtab
-    except ImportError:
-        sys.stderr.write("orderflow completion needs shtab: pip install 'bybit-orderflow[completion]'\n")
-        return 2
+    import shtab
+
     sys.stdout.write(shtab.complete(build_parser(), shell=args.shell) + "\n")
     return 0
 
