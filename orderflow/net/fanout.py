@@ -66,7 +66,10 @@ class EventQueue:
 
 
 class Latest(Generic[T]):
-    """One value, replaced by the newest (conflation): for views, where only the latest matters."""
+    """One value, replaced by the newest (conflation): for views, where only the latest matters.
+
+    A reader that went away costs nobody anything: what is put then goes nowhere.
+    """
 
     def __init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[T](1)
@@ -77,6 +80,8 @@ class Latest(Generic[T]):
         except trio.WouldBlock:
             self._receive.receive_nowait()
             self._send.send_nowait(value)
+        except trio.BrokenResourceError:
+            pass  # the reader closed its end
 
     @property
     def receiver(self) -> trio.MemoryReceiveChannel[T]:

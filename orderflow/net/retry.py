@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from orderflow.core.policy import RetryPolicy
 
+_CLOCK_GRAIN_S = 0.001  # less is rounding: waiting for it might never end
 _PAUSING_STATUS = (403, 429)  # blocked or too many: trying soon makes it worse
 
 
@@ -67,7 +68,7 @@ class AttemptBudget:
     def take(self, now_s: float) -> float:
         """Take one attempt, or return the seconds until one is free (0: taken)."""
         taken = self._taken
-        while taken and now_s - taken[0] >= self._window_s:
+        while taken and now_s - taken[0] >= self._window_s - _CLOCK_GRAIN_S:
             taken.popleft()
         if len(taken) < self._limit:
             taken.append(now_s)

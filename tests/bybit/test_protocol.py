@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -434,7 +435,7 @@ def test_resyncs_keep_their_distance_and_their_budget(waits: list[float], per_mi
         assert len(sent_ns) >= per_minute
     # `now` is where the step ended, so gaps are exact only up to one step; the protocol's own record is exact
     record = list(link.protocol._by_instrument[linear("A")].resyncs_ns)
-    assert all(later - earlier >= 2 * NS for earlier, later in zip(record, record[1:], strict=False))
+    assert all(later - earlier >= 2 * NS for earlier, later in itertools.pairwise(record))
     for index, when in enumerate(record):
         assert sum(when <= other <= when + 60 * NS for other in record[index:]) <= per_minute
 

@@ -1,0 +1,164 @@
+"""Channels: each keeps its written policy."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderflow.core.errors import FeedOverrun
+from orderflow.core.types import Event, TimerDue
+from orderflow.net.fanout import DropOldest, EventQueue, Latest
+
+
+def events(count: int, start: int = 0) -> list[Event]:
+    return [TimerDue(mono_ns=start + number) for number in range(count)]
+
+
+# --- events
+
+
+async def test_events_come_in_order_and_whole_batches() -> None:
+    queue = EventQueue(10)
+    queue.put_nowait(events(2))
+    queue.put_control(events(1, 2))
+    assert [await queue.receive(), await queue.receive()] == [events(2), events(1, 2)]
+
+
+async def test_a_full_queue_refuses_the_batch_and_loses_nothing_it_took() -> None:
+    queue = EventQueue(5)
+    queue.put_nowait(events(3))
+    with pytest.raises(FeedOverrun) as caught:
+        queue.put_nowait(events(3, 3))
+    assert caught.value.reason == "overrun"
+    queue.put_nowait(events(2, 6))
+    assert (queue.statistics().depth, queue.statistics().peak, queue.statistics().overruns) == (5, 5, 1)
+    assert [await queue.receive(), await queue.receive()] == [events(3), events(2, 6)]
+    assert queue.statistics().depth == 0
+    queue.put_nowait(events(5))
+
+
+async def test_what_a_link_says_of_itself_always_gets_in() -> None:
+    queue = EventQueue(1)
+    queue.put_nowait(events(1))
+    queue.put_control(events(4))
+    with pytest.raises(FeedOverrun):
+        queue.put_nowait(events(1))
+    assert len(await queue.receive()) == 1
+    assert len(await queue.receive()) == 4
+
+
+async def test_a_closed_queue_hands_out_what_it_has() -> None:
+    queue = EventQueue(5)
+    queue.put_nowait(events(1))
+    queue.close()
+    assert await queue.receive() == events(1)
+    with pytest.raises(trio.EndOfChannel):
+        await queue.receive()
+
+
+@given(st.lists(st.integers(0, 6) | st.none(), max_size=60), st.integers(1, 12))
+def test_the_depth_is_what_was_put_and_not_taken(steps: list[int | None], limit: int) -> None:
+    """`None` takes a batch, a number puts one."""
+
+    async def play() -> None:
+        queue, waiting = EventQueue(limit), list[int]()
+        for step in steps:
+            if step is None:
+                if waiting:
+                    assert len(await queue.receive()) == waiting.pop(0)
+            elif sum(waiting) + step > limit:
+                with pytest.raises(FeedOverrun):
+                    queue.put_nowait(events(step))
+            else:
+                queue.put_nowait(events(step))
+                waiting.append(step)
+            assert queue.statistics().depth == sum(waiting) <= limit
+
+    trio.run(play)
+
+
+# --- latest
+
+
+async def test_only_the_newest_value_is_kept() -> None:
+    latest: Latest[int] = Latest()
+    for number in range(5):
+        latest.put(number)
+    assert await latest.receiver.receive() == 4
+    latest.put(5)
+    latest.close()
+    assert [value async for value in latest.receiver] == [5]
+
+
+async def test_a_waiting_reader_gets_the_value_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    latest: Latest[str] = Latest()
+
+    async def read() -> None:
+        assert await latest.receiver.receive() == "first"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        latest.put("first")
+        latest.put("second")
+    assert latest.receiver.receive_nowait() == "second"
+
+
+async def test_a_view_that_went_away_does_not_disturb_who_feeds_it() -> None:
+    latest: Latest[int] = Latest()
+    latest.put(1)
+    latest.receiver.close()
+    latest.put(2)
+
+
+# --- drop oldest
+
+
+@given(st.lists(st.integers(), max_size=40), st.integers(1, 10))
+def test_the_oldest_go_and_are_counted(items: list[int], limit: int) -> None:
+    async def play() -> None:
+        queue: DropOldest[int] = DropOldest(limit)
+        for item in items:
+            queue.put(item)
+        queue.close()
+        got = []
+        with pytest.raises(trio.EndOfChannel):
+            while True:
+                got.append(await queue.receive())
+        assert got == items[-limit:]
+        assert queue.dropped == max(0, len(items) - limit)
+
+    trio.run(play)
+
+
+async def test_a_reader_waits_for_the_first_item(autojump_clock: trio.testing.MockClock) -> None:
+    queue: DropOldest[int] = DropOldest(3)
+    got: list[int] = []
+
+    async def read() -> None:
+        with pytest.raises(trio.EndOfChannel):
+            while True:
+                got.append(await queue.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        for number in range(3):
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(got) == number
+            queue.put(number)
+        await trio.testing.wait_all_tasks_blocked()
+        queue.close()
+    assert got == [0, 1, 2]
+
+
+async def test_a_cancelled_read_loses_nothing() -> None:
+    queue: DropOldest[int] = DropOldest(3)
+    queue.put(1)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await queue.receive()
+    assert scope.cancelled_caught
+    assert await queue.receive() == 1
