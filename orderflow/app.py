@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from orderflow.config.tree import Settings
     from orderflow.hooks.host import PluginHost
+    from orderflow.net.private import PrivateLink
     from orderflow.net.rest import RestClient
     from orderflow.net.tap import Clock
     from orderflow.ui.report import Reporter
@@ -117,6 +118,7 @@ class Monitor:
         self._alerts: DropOldest[Alert] = DropOldest(settings.queues.alerts)
         self._frames: Latest[ViewFrame] = Latest()
         self._private: DropOldest[PrivateMessage] = DropOldest(settings.queues.events)
+        self._private_link: PrivateLink | None = None
         self._final_ticks: tuple[MetricsTick, ...] = ()
         self._recent_alerts: deque[Alert] = deque(maxlen=VIEW_ALERTS)
         self._alert_count = 0
@@ -265,7 +267,7 @@ class Monitor:
         bybit = self._settings.bybit
         assert bybit.api_key is not None
         assert bybit.api_secret is not None
-        link = PrivateLink(
+        link = self._private_link = PrivateLink(
             bybit.private_ws_url,
             Signer(bybit.api_key, bybit.api_secret),
             self._settings.feed,
@@ -454,6 +456,10 @@ class Monitor:
     def _summary(self) -> Summary:
         ticks = self._final_ticks
         notes = [*self._notes.values(), *self._host.notes()]
+        if self._private_link is not None:
+            counts = self._private_link.statistics().messages
+            told = ", ".join(f"{count} {topic}" for topic, count in sorted(counts.items())) or "none"
+            notes.append(f"private messages: {told}")
         if self._alerts.dropped:
             notes.append(f"{self._alerts.dropped} alerts were dropped because more came than could be shown")
         if self._private.dropped:
