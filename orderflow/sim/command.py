@@ -116,8 +116,10 @@ def _human(server: SimServer) -> str:
         f"simulated Bybit V5 on {server.host}:{server.port}\n"
         f"  public   {server.public_url}\n  private  {server.private_url}\n  REST     {rest}\n"
         f"orderflow (then: orderflow run):\n{exports}\n"
-        f"pybit:   WebSocket(channel_type='linear', testnet=False); see docs/simulator.md for the URL override\n"
-        f"ccxt:    exchange.urls['api']['ws']['public']['linear'] = '{public}'; REST likewise, see docs/simulator.md\n"
+        f"pybit (before the first WebSocket; REST: HTTP().endpoint):\n"
+        f"  pybit.unified_trading.PUBLIC_WSS = '{server.ws_url('{CHANNEL_TYPE}')}'\n"
+        f"ccxt (each category alike; REST: urls['api']['public'] = '{rest}'):\n"
+        f"  exchange.urls['api']['ws']['public']['linear'] = '{public}'\n"
         f"Ctrl-C stops it."
     )
 
@@ -196,10 +198,9 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
 def _calibrate(args: argparse.Namespace) -> int:
     from orderflow.sim.calibrate import calibration_table, format_table
 
-    try:
-        rows = calibration_table(args.calibrate, args.seed)
-    except OSError as error:
-        raise ConfigError(f"--calibrate: {error}") from error
+    if not args.calibrate.is_dir():
+        raise ConfigError(f"--calibrate: {args.calibrate.name}: no such folder")
+    rows = calibration_table(args.calibrate, args.seed)
     text = msgspec.json.encode(rows).decode() if args.json else format_table(rows)
     print(text)  # noqa: T201 - a command's own output
     return 0

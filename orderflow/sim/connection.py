@@ -198,6 +198,8 @@ class Client:
                 self._house.note(self.connection_id, "close", code=event.code, reason=event.reason or "")
                 if self._wire.state is ConnectionState.REMOTE_CLOSING:
                     self._control(event.response())
+                elif self._wire.state is ConnectionState.OPEN:  # wsproto's way to report a broken frame
+                    self._control(CloseConnection(code=event.code, reason=event.reason))
 
     def _gather(self, event: TextMessage | BytesMessage, nursery: trio.Nursery) -> None:
         """Join fragments; binary is read as text, as Bybit's JSON decoder would."""

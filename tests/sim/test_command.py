@@ -1,0 +1,72 @@
+"""`orderflow sim`: options, endpoints, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orderflow.core.errors import ConfigError
+from orderflow.sim.command import add_arguments, choose, main, tls_context
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def parse(*options: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(options)
+
+
+def test_symbols() -> None:
+    assert [str(item.id) for item in choose("BTCUSDT, spot:BTCUSDT,inverse:BTCUSD", 2)] == [
+        "linear:BTCUSDT",
+        "spot:BTCUSDT",
+        "inverse:BTCUSD",
+        "linear:SIM0000USDT",
+        "linear:SIM0001USDT",
+    ]
+    assert len(choose(None, 0)) > 5
+
+
+@pytest.mark.parametrize(
+    "options, problem",
+    [
+        (("--symbols", "NOPE,spot:X"), "--symbols: 'NOPE'"),
+        (("--symbols", "option:BTCUSDT"), "--symbols"),
+        (("--play", "missing.jsonl"), "--play: missing.jsonl"),
+        (("--play", "missing.jsonl", "--speed", "fast"), "--speed"),
+        (("--tls-cert", "missing.pem"), "--tls-cert"),
+        (("--calibrate", "missing-folder"), "--calibrate"),
+    ],
+)
+def test_usage_errors_name_the_option(
+    options: tuple[str, ...], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(parse("--port", "0", *options)) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_a_bad_certificate(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("nothing")
+    with pytest.raises(ConfigError):
+        tls_context(tmp_path / "x.pem", None)
+    assert tls_context(None, None) is None
+
+
+@pytest.mark.socket
+def test_it_serves_until_a_signal_and_ends_well() -> None:
+    command = [sys.executable, "-m", "orderflow.sim.command", "--port", "0", "--symbols", "BTCUSDT", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+    assert told["public"]["spot"] == f"ws://127.0.0.1:{told['port']}/v5/public/spot"
+    assert told["environment"]["ORDERFLOW_BYBIT__REST_URL"] == told["rest"]
