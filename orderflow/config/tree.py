@@ -74,7 +74,7 @@ class ViewSettings(Frozen, frozen=True):
     """The live terminal view."""
 
     refresh_s: Annotated[float, Meta(ge=0.05, le=10)] = 0.25
-    levels: Annotated[int, Meta(ge=1, le=50)] = 10
+    levels: Annotated[int, Meta(ge=1, le=50)] = 20
 
 
 class Settings(Frozen, frozen=True):
