@@ -11,7 +11,7 @@ from orderflow.bench.frames import FrameFacts  # noqa: TC001 - msgspec resolves 
 from orderflow.bench.machine import Machine  # noqa: TC001 - msgspec resolves the annotation at run time
 from orderflow.bench.options import STAGES
 from orderflow.bench.plan import Plan  # noqa: TC001 - msgspec resolves the annotation at run time
-from orderflow.bench.results import Figure, Verdict, judge, limit_of
+from orderflow.bench.results import LIMITS, Figure, Verdict, judge, limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,7 +46,7 @@ def make_report(machine: Machine, plan: Plan, frames: Iterable[FrameFacts], figu
         plan=plan,
         frames=tuple(frames),
         figures=tuple(figures),
-        verdicts=tuple(judge(figures)),
+        verdicts=tuple(judge(figures, LIMITS)),
         ratios=find_ratios(figures),
     )
 
@@ -121,7 +121,7 @@ def sections(report: Report) -> list[tuple[str, list[Row]]]:
 
 
 def _row(figure: Figure, verdicts: Sequence[Verdict]) -> Row:
-    shown, limit = figure.shown, limit_of(figure)
+    shown, limit = figure.shown, limit_of(figure, LIMITS)
     spread = figure.is_distribution
     judged = next((verdict for verdict in verdicts if verdict.limit == limit and limit is not None), None)
     mark = ""

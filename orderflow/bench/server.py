@@ -65,7 +65,6 @@ class Peer:
     """One client's connection."""
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(CLIENT_TIMEOUT_S)
         self._sock = sock
         self._ws = WSConnection(ConnectionType.SERVER)
@@ -76,8 +75,10 @@ class Peer:
     def listen(self) -> None:
         """Take what comes next and answer what wants an answer. Raises: OSError; RemoteProtocolError."""
         data = self._sock.recv(65_536)
-        self._ws.receive_data(data or None)
-        self.gone = not data
+        if not data:
+            self.gone = True
+            return
+        self._ws.receive_data(data)
         for event in self._ws.events():
             if isinstance(event, Request):
                 self.target = event.target
@@ -102,6 +103,7 @@ def serve(orders: Orders) -> None:
         while True:
             sock, _ = listener.accept()
             with sock:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _say(serve_client(frames, sock))
 
 

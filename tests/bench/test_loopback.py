@@ -1,0 +1,150 @@
+"""The server, the clients, and that nothing counts without the right book."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import msgspec
+import pytest
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import Request, TextMessage
+
+from orderflow.bench.client import CLIENTS, Job, Outcome, Sheet, run_job
+from orderflow.bench.frames import Frames
+from orderflow.bench.loopback import (
+    LoopbackError,
+    Run,
+    find_fault,
+    latencies,
+    measure_flood,
+    measure_paced,
+    open_server,
+)
+from orderflow.bench.plan import QUICK
+from orderflow.bench.server import Report, serve_client
+
+TINY = msgspec.structs.replace(QUICK, windows=8, flood=200, paced=100, rate=1000.0)
+BIDS = {"10.0": "1.5", "9.5": "2"}
+ASKS = {"10.5": "3.0"}
+
+
+def _report(**changes: object) -> Report:
+    report = Report(sent=3, last_u=3, first_ns=1000, step_ns=100, late=None, bids=BIDS, asks=ASKS)
+    return msgspec.structs.replace(report, **changes)
+
+
+def _outcome(**changes: object) -> Outcome:
+    outcome = Outcome(messages=3, stamps=[1010, 1120, 1230], bids=[(10.0, 1.5), (9.5, 2.0)], asks=[(10.5, 3.0)])
+    return msgspec.structs.replace(outcome, **changes)
+
+
+def test_a_right_run_has_no_fault() -> None:
+    assert find_fault(_outcome(), _report()) == ""
+
+
+@pytest.mark.parametrize(
+    "outcome, report, fault",
+    [
+        (_outcome(stamps=[1, 2]), _report(), "2 of 3 messages came"),
+        (_outcome(bids=[(10.0, 1.5), (9.5, 2.5)]), _report(), "bids differ from the server's in 2 levels of 2"),
+        (_outcome(bids=[(9.5, 2.0), (10.0, 1.5)]), _report(), "bids differ from the server's in 0 levels of 2"),
+        (_outcome(asks=[]), _report(), "asks differ from the server's in 1 levels of 1"),
+        (_outcome(), _report(error="BrokenPipeError"), "the server says: BrokenPipeError"),
+    ],
+)
+def test_whatever_is_wrong_with_a_run_is_named(outcome: Outcome, report: Report, fault: str) -> None:
+    assert find_fault(outcome, report) == fault
+
+
+def test_latency_counts_from_when_a_message_was_due() -> None:
+    count = 60
+    outcome = _outcome(stamps=[1000 + number * 100 + number for number in range(count)])
+    assert latencies(Run(outcome, _report(sent=count))) == list(range(50, count))
+
+
+def test_a_sheet_measures_between_its_first_and_last_mark() -> None:
+    sheet = Sheet()
+    assert not sheet.began
+    assert sheet.outcome().messages == 0
+    for u in (5, 7, 30):
+        sheet.mark(u)
+    outcome = sheet.outcome("late")
+    assert outcome.messages == 25
+    assert outcome.wall_s >= 0
+    assert outcome.error == "late"
+
+
+# --- the server alone ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    return Frames(50, 8)
+
+
+def _served(frames: Frames, target: str, *, subscribes: bool) -> Report:
+    """The report about a client that upgrades, perhaps subscribes, and goes away."""
+    server, client = socket.socketpair()
+    client.settimeout(10)
+    reports: list[Report] = []
+    task = threading.Thread(target=lambda: reports.append(serve_client(frames, server)))
+    with server, client:
+        task.start()
+        ws = WSConnection(ConnectionType.CLIENT)
+        client.sendall(ws.send(Request(host="localhost", target=target)))
+        ws.receive_data(client.recv(4096))
+        list(ws.events())
+        if subscribes:
+            client.sendall(ws.send(TextMessage(data='{"op":"subscribe"}')))
+        client.close()
+        task.join(20)
+    assert reports
+    return reports[0]
+
+
+@pytest.mark.parametrize(
+    "target, subscribes", [("/v5/public/linear?count=100000&rate=0", True), ("/v5/public/linear", False)]
+)
+def test_a_client_that_goes_away_is_reported_and_survived(frames: Frames, target: str, subscribes: bool) -> None:
+    report = _served(frames, target, subscribes=subscribes)
+    assert report.error
+
+
+# --- processes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.socket
+def test_every_client_ends_a_flood_with_the_servers_book() -> None:
+    figures = measure_flood(TINY, 50)
+    assert [(figure.name, figure.case) for figure in figures] == [
+        (name, client) for name in ("messages", "processor time a message") for client in CLIENTS
+    ]
+    assert all(figure.shown.p50 > 0 for figure in figures)
+
+
+@pytest.mark.socket
+def test_every_client_gets_every_paced_message() -> None:
+    figures = measure_paced(TINY, 200)
+    assert [figure.case for figure in figures] == [*CLIENTS, "server"]
+    assert [figure.shown.count for figure in figures] == [50, 50, 200]
+    assert all(figure.rate == 1000.0 for figure in figures)
+
+
+@pytest.mark.socket
+def test_a_client_that_fails_fails_the_bench() -> None:
+    with open_server(50, 8, 7) as server, pytest.raises(LoopbackError, match="nobody"):
+        server.run("nobody", 10, 0)
+
+
+async def test_a_client_that_does_not_get_there_says_so(autojump_clock: object) -> None:
+    async def never(job: Job, sheet: Sheet) -> None:
+        import trio
+
+        await trio.sleep_forever()
+
+    job = Job(client="never", url="", depth=50, last_u=1, stamp=False, timeout_s=9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orderflow.bench.client.CLIENTS", {"never": never})
+        outcome = await run_job(job)
+    assert outcome.error == "not done after 9 s"
