@@ -71,6 +71,7 @@ log = logging.getLogger(__name__)
 TIMER_S: Final = 0.1
 FACTS_RETRY_S: Final = 30.0
 VIEW_ALERTS: Final = 50
+RATE_FRAMES: Final = 20  # the message rate shown is that of so many frames: 5 s by default
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 3
 
@@ -122,6 +123,7 @@ class Monitor:
         self._final_ticks: tuple[MetricsTick, ...] = ()
         self._recent_alerts: deque[Alert] = deque(maxlen=VIEW_ALERTS)
         self._alert_count = 0
+        self._rate_marks: deque[tuple[float, int]] = deque(maxlen=RATE_FRAMES)  # (uptime, messages) of past frames
         self._links: dict[str, LinkChanged] = {}
         self._notes: dict[str, str] = {}
         self._producing = trio.CancelScope()
@@ -416,6 +418,8 @@ class Monitor:
         levels = self._settings.view.levels
         messages = self._message_count()
         uptime_s = trio.current_time() - self._began
+        self._rate_marks.append((uptime_s, messages))
+        since_s, before = self._rate_marks[0]
         return ViewFrame(
             ts=recv_ns // 1_000_000,
             uptime_s=uptime_s,
@@ -424,7 +428,7 @@ class Monitor:
             links=tuple(self._links.values()),
             alerts=tuple(self._recent_alerts),
             messages=messages,
-            message_rate=messages / uptime_s if uptime_s > 0 else 0.0,
+            message_rate=(messages - before) / (uptime_s - since_s) if uptime_s > since_s else 0.0,
             clock=self.engine.clock_offset,
         )
 
