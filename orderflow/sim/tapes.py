@@ -33,6 +33,12 @@ class OutboxPublisher(Publisher):
         super().__init__(endpoint, topic, SLOT_MS)
         self.outbox: list[bytes] = []
 
+    def first(self, now_ms: int) -> list[bytes]:
+        """No history: what waited for subscribers who have left is let go."""
+        if not self.subscribers:
+            self.outbox.clear()
+        return []
+
     def poll(self, now_ms: int) -> list[bytes]:
         messages, self.outbox = self.outbox, []
         return messages
@@ -46,6 +52,12 @@ class TradePublisher(Publisher):
         super().__init__(item.category, f"publicTrade.{item.symbol}", SLOT_MS)
         self._item = item
         self._waiting: list[SimTrade] = []
+
+    def first(self, now_ms: int) -> list[bytes]:
+        """No history: what waited for subscribers who have left is let go."""
+        if not self.subscribers:
+            self._waiting.clear()
+        return []
 
     def add(self, trades: Sequence[SimTrade]) -> None:
         self._waiting += trades
@@ -98,6 +110,12 @@ class LiquidationPublisher(Publisher):
         super().__init__(item.category, f"allLiquidation.{item.symbol}", 500)
         self._item = item
         self._waiting: list[SimLiquidation] = []
+
+    def first(self, now_ms: int) -> list[bytes]:
+        """No history: what waited for subscribers who have left is let go."""
+        if not self.subscribers:
+            self._waiting.clear()
+        return []
 
     def add(self, liquidations: Sequence[SimLiquidation]) -> None:
         self._waiting += liquidations
