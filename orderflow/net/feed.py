@@ -137,6 +137,7 @@ class Feed:
                 self._url, on_batch, self._policy, dial=self._dial, ssl_context=self._ssl_context, clock=self._clock
             ) as ws:
                 self._protocol = protocol
+                self._resyncs.clear()  # what the last link did not live to do, this one does anyway
                 self._connects += 1
                 self._queue.put_control(protocol.opened(self._mono_ns()))
                 up()

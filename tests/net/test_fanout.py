@@ -117,6 +117,11 @@ async def test_a_view_that_went_away_does_not_disturb_who_feeds_it() -> None:
 # --- drop oldest
 
 
+async def drain(queue: DropOldest[int], into: list[int]) -> None:
+    while True:
+        into.append(await queue.receive())
+
+
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 10))
 def test_the_oldest_go_and_are_counted(items: list[int], limit: int) -> None:
     async def play() -> None:
@@ -124,10 +129,9 @@ def test_the_oldest_go_and_are_counted(items: list[int], limit: int) -> None:
         for item in items:
             queue.put(item)
         queue.close()
-        got = []
+        got: list[int] = []
         with pytest.raises(trio.EndOfChannel):
-            while True:
-                got.append(await queue.receive())
+            await drain(queue, got)
         assert got == items[-limit:]
         assert queue.dropped == max(0, len(items) - limit)
 
@@ -140,8 +144,7 @@ async def test_a_reader_waits_for_the_first_item(autojump_clock: trio.testing.Mo
 
     async def read() -> None:
         with pytest.raises(trio.EndOfChannel):
-            while True:
-                got.append(await queue.receive())
+            await drain(queue, got)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
