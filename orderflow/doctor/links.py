@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 OPEN_S: Final = 8.0
 CLOCK_S: Final = 8.0  # the private link signs with the exchange's time, so it waits for it a little
-ANSWER_S: Final = 8.0  # for every book, or for the account's topics
+SNAPSHOT_S: Final = 8.0  # for every book and the pong
+ACK_S: Final = 4.0  # for the answer to auth, then for those to the account's topics
 
 _PING: Final = '{"req_id":"doctor","op":"ping"}'
 _BLOCKED: Final = (403, 429)
@@ -51,8 +52,8 @@ def _policy(network: Network) -> LinkPolicy:
         policy,
         open_timeout_s=min(policy.open_timeout_s, OPEN_S),
         close_timeout_s=min(policy.close_timeout_s, 1.0),
-        snapshot_timeout_s=min(policy.snapshot_timeout_s, ANSWER_S),
-        ack_timeout_s=min(policy.ack_timeout_s, ANSWER_S),
+        snapshot_timeout_s=min(policy.snapshot_timeout_s, SNAPSHOT_S),
+        ack_timeout_s=min(policy.ack_timeout_s, ACK_S),
     )
 
 
@@ -216,7 +217,7 @@ class _PrivateLook:
         """Raises: TransientFeedError, AuthRejected."""
         async with open_ws(self._url, self._receive, self._policy, ssl_context=self._network.context) as link:
             self._protocol.opened(read_clocks()[1], self._network.exchange_ms())
-            self._done.deadline = trio.current_time() + self._policy.ack_timeout_s
+            self._done.deadline = trio.current_time() + 3 * self._policy.ack_timeout_s  # the protocol gives up before
             with self._done:
                 await self._drive(link)
 
@@ -244,7 +245,7 @@ class _PrivateLook:
     def verdict(self, took_ms: float) -> Check:
         if self._topics is None:
             fix = _OTHER_FIX.format(key="bybit.private_ws_url")
-            return failed("private", f"no answer in {self._policy.ack_timeout_s:g} s", fix, Blame.NETWORK)
+            return failed("private", f"not let in after {3 * self._policy.ack_timeout_s:g} s", fix, Blame.NETWORK)
         if self._refused:
             return warned("private", f"let in, but refused: {'; '.join(self._refused)}", "check the key's permissions")
         return passed("private", f"{self._url}: let in, gets {', '.join(self._topics)}", took_ms)

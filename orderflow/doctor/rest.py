@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orderflow.doctor.network import Network
     from orderflow.net.rest import RestClient
 
-PART_S: Final = 8.0  # for the clock, then for the instruments, then for the account: together within the exam's time
+PART_S: Final = 6.0  # for the clock, then for the instruments, then for the account: together within the exam's time
 EXPIRES_SOON_DAYS: Final = 14
 NOT_FOUND: Final = 404
 _WITHDRAW: Final = "Withdraw"
