@@ -102,3 +102,5 @@ def test_a_wheel_brings_its_settings_and_plugins_along(tmp_path: Path) -> None:
     assert found == [
         str(site / "orderflow" / "_bundled" / n) for n in ("settings.toml", "plugins", "secrets.toml.example")
     ]
+    demo = ("-m", "orderflow", "demo", "--duration", "2", "--interval", "0.5", "--log-format", "json")
+    assert '"event":"tick"' in run(python, *demo, cwd=tmp_path / "venv").replace(" ", "")
