@@ -129,6 +129,7 @@ class Monitor:
         self._producing = trio.CancelScope()
         self._stopping = ""
         self._final_books: bytes | None = None
+        self._writing = trio.CapacityLimiter(1)  # one write of the books at a time, an abandoned one included
         self._exit_code = EXIT_OK
         self._began = 0.0
         self._feeds: list[Feed] = []
@@ -443,7 +444,9 @@ class Monitor:
         if self._book_out is None:
             return
         try:
-            await trio.to_thread.run_sync(_replace_file, self._book_out, data, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(
+                _replace_file, self._book_out, data, abandon_on_cancel=True, limiter=self._writing
+            )
         except OSError as exc:
             self._note("book_out", f"could not write {self._book_out}: {exc.strerror}")
 
