@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Window = tuple[Sequence[TickLevel], Sequence[TickLevel]]
 
 WINDOW_MS: Final = {50: 80, 200: 100, 1000: 200}
+_MARKET_START_MS: Final = 1_790_000_000_000  # fixed: the market's history, and so every message, hangs on it
 _WARM_UP_MS: Final = 2000
 _U: Final = re.compile(rb'(?<="u":)[0-9]+(?=,"seq")')
 
@@ -77,7 +78,7 @@ class Frames:
             start_ms = time.time_ns() // 1_000_000
         item = catalogue_by_id()[INSTRUMENT]
         interval_ms = WINDOW_MS[depth]
-        reel = Reel(_take_windows(depth, windows, seed, start_ms, interval_ms), start_ms)
+        reel = Reel(_take_windows(depth, windows, seed, interval_ms), start_ms)
         number = NumberText(item.price_text, item.size_text)
         publisher = BookPublisher(INSTRUMENT, depth, reel, number, FIRST_U)
         self.depth = depth
@@ -128,11 +129,11 @@ class Frames:
         )
 
 
-def _take_windows(depth: int, count: int, seed: int, start_ms: int, interval_ms: int) -> list[Window]:
+def _take_windows(depth: int, count: int, seed: int, interval_ms: int) -> list[Window]:
     """`count` states of a simulated book, each other than the one before."""
-    exchange = Exchange([catalogue_by_id()[INSTRUMENT]], seed, start_ms)
+    exchange = Exchange([catalogue_by_id()[INSTRUMENT]], seed, _MARKET_START_MS)
     market = exchange.markets[INSTRUMENT]
-    now_ms = start_ms + _WARM_UP_MS
+    now_ms = _MARKET_START_MS + _WARM_UP_MS
     exchange.advance(now_ms)
     windows: list[Window] = [market.top(depth)]
     while len(windows) < count:

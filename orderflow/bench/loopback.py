@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MARGIN_S: Final = 20.0
 _SLOWEST: Final = 2000  # messages/s that a client must reach in a flood, or it is given up
+_SHARE: Final = {50: 1.0, 200: 0.5, 1000: 0.25}  # of the plan's flood, by depth
 _EDGE: Final = 50  # first messages of a paced run, not counted: the client has only just started
 
 
@@ -112,7 +113,7 @@ def measure_flood(plan: Plan, depth: int) -> list[Figure]:
     with open_server(depth, plan.windows, plan.seed) as server:
         for _ in range(plan.rounds):
             for client in CLIENTS:
-                outcome = server.run(client, plan.flood, 0).outcome
+                outcome = server.run(client, round(plan.flood * _SHARE[depth]), 0).outcome
                 rates[client].append(single(outcome.messages / outcome.wall_s))
                 costs[client].append(single(outcome.cpu_s / outcome.messages * 1e6))
     return [

@@ -19,13 +19,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stages: tuple[str, ...] = tuple(STAGES)
     depths: tuple[int, ...] = DEPTHS
     rate: float = 500.0
-    rounds: int = 5
+    rounds: int = 3
     seed: int = 7
     windows: int = 500  # distinct states of the simulated book; the messages walk through them to and fro
     hot: int = 4000  # messages back to back
     cold: int = 500  # messages with a pause before each
     ticks: int = 500
-    flood: int = 100_000  # messages through a socket as fast as it goes
+    flood: int = 60_000  # messages through a socket as fast as it goes; fewer of the longer ones of deeper books
     paced: int = 1500  # messages through a socket at `rate`
     watch_s: float = 4.0  # how long a process runs before its memory is read
     starts: int = 5  # processes started for each start-up figure

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 Row = tuple[str, ...]
 
-HEADINGS: Final[Row] = ("", "case", "depth", "at", "samples", "median", "p99", "p99.9", "max", "limit", "")
+HEADINGS: Final[Row] = ("", "case", "depth", "at", "samples", "median", "p99", "p99.9", "worst", "limit", "")
 _LEFT: Final = (0, 1)  # columns of text; the others are numbers
-_DASH: Final = "·"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +99,8 @@ def machine_lines(report: Report) -> list[str]:
         f"orderflow {machine.orderflow} · {machine.python} · {packages}",
         f"{machine.cpu}, {machine.cores} cores{load} · {machine.system}",
         f"reading the clock takes {machine.clock_ns:g} ns · a sleep of 2 ms ends {machine.wake_us:g} us late",
-        f"{plan.rounds} rounds, the median round shown · hot: back to back · cold: {plan.rate:g}/s, asleep in between",
+        f"rounds: {plan.rounds}, the median one is shown, worst is of all · hot: back to back · cold: {plan.rate:g}/s,"
+        " asleep in between",
     ]
     lines += [
         f"messages at depth {facts.depth}: {facts.levels:g} changed levels (up to {facts.levels_max}),"
