@@ -1,6 +1,35 @@
 """``python -m orderflow``."""
 
-from orderflow.cli import entry
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from orderflow.signals import catch_early
+
+
+def entry() -> NoReturn:
+    """The `orderflow` command."""
+    catch_early()  # before the imports: they take longer than an impatient user
+    _open_standard_streams()
+    from orderflow.cli import main
+
+    sys.exit(main())
+
+
+def _open_standard_streams() -> None:
+    """A stream we were started without becomes the null device: else a socket of ours would get its number."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    if sys.stdout is None:
+        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+
 
 if __name__ == "__main__":
     entry()

@@ -20,7 +20,8 @@ import random
 import signal
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 import trio
@@ -63,12 +64,15 @@ if TYPE_CHECKING:
     from orderflow.net.private import PrivateLink
     from orderflow.net.rest import RestClient
     from orderflow.net.tap import Clock
+    from orderflow.signals import StopSignals
     from orderflow.ui.report import Reporter
     from orderflow.ui.sink import Output as StandardOutput
+    from orderflow.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
 TIMER_S: Final = 0.1
+BEAT_S: Final = 0.1
 FACTS_RETRY_S: Final = 30.0
 VIEW_ALERTS: Final = 50
 RATE_FRAMES: Final = 20  # the message rate shown is that of so many frames: 5 s by default
@@ -87,7 +91,8 @@ class Monitor:
 
     Args:
         output: standard output; when its reader goes away the run ends.
-        show: the live view; None: lines only. restore: brings the terminal back when the program ends at once.
+        show: the live view; None: lines only.
+        signals: where SIGINT and SIGTERM arrive; None: they are not ours. watchdog: told that the event loop lives.
         book_out: where every book is written at the end and on SIGUSR1.
     """
 
@@ -99,7 +104,8 @@ class Monitor:
         output: StandardOutput,
         *,
         show: Show | None = None,
-        restore: Callable[[], None] = lambda: None,
+        signals: StopSignals | None = None,
+        watchdog: Watchdog | None = None,
         book_out: Path | None = None,
         clock: Clock = read_clocks,
         rng: Callable[[], float] = random.random,
@@ -109,7 +115,8 @@ class Monitor:
         self._reporter = reporter
         self._output = output
         self._show = show
-        self._restore = restore
+        self._signals = signals
+        self._watchdog = watchdog
         self._book_out = book_out
         self._clock = clock
         self._rng = rng
@@ -145,6 +152,7 @@ class Monitor:
         async with trio.open_nursery() as consumers:
             await consumers.start(self._run_signals)
             await consumers.start(self._run_output)
+            consumers.start_soon(self._run_beat)
             drained = trio.Event()
             consumers.start_soon(self._run_alert_sink, drained)
             self._reporter.start(__version__, settings.env, names, settings.depth, settings.interval_s)
@@ -178,6 +186,8 @@ class Monitor:
         if self._stopping:
             return
         self._stopping = reason
+        if self._watchdog is not None:
+            self._watchdog.stopping()
         self._take_last_look()
         self._producing.cancel(reason=reason)
 
@@ -247,20 +257,27 @@ class Monitor:
     # --- producers
 
     async def _run_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) as signals:
-            task_status.started()
-            async for number in signals:
-                if number == signal.SIGUSR1:
-                    await self._write_books(self._dump_books())
-                elif self._stopping:
-                    self._abandon(number)
-                else:
-                    self.stop(signal.Signals(number).name)
+        token = trio.lowlevel.current_trio_token()
 
-    def _abandon(self, number: int) -> NoReturn:
-        """A second signal: whoever sends it wants the program gone, not tidy."""
-        self._restore()
-        os._exit(128 + number)
+        def stop(name: str) -> None:
+            """Called in the middle of anything, a hanging plugin included: the watchdog's time begins at once."""
+            if self._watchdog is not None:
+                self._watchdog.stopping()
+            token.run_sync_soon(self.stop, name)
+
+        with (
+            trio.open_signal_receiver(signal.SIGUSR1) as signals,
+            self._signals.directed(stop) if self._signals is not None else nullcontext(),
+        ):
+            task_status.started()
+            async for _ in signals:
+                await self._write_books(self._dump_books())
+
+    async def _run_beat(self) -> None:
+        while True:
+            if self._watchdog is not None:
+                self._watchdog.beat()
+            await trio.sleep(BEAT_S)
 
     async def _run_private(self, budget: AttemptBudget) -> None:
         """The account's own stream. Credentials that are refused end the run: whoever set them wants to know."""

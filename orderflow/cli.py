@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from orderflow import __version__
+from orderflow.signals import as_usual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -285,6 +286,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     words = sys.argv[1:] if argv is None else argv
     args = build_parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
+    if args.command not in ("run", "demo"):
+        as_usual()
     try:
         code: int = args.run(args)
     except ConfigError as exc:
@@ -300,8 +303,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away
         return 0
     return code
-
-
-def entry() -> NoReturn:
-    """The `orderflow` command."""
-    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from contextlib import redirect_stdout
 from functools import partial
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
     from orderflow.app import Show
     from orderflow.config.tree import Settings
+    from orderflow.signals import StopSignals
     from orderflow.sim.server import SimServer
     from orderflow.ui.report import Reporter
     from orderflow.ui.sink import Output
+    from orderflow.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -44,29 +47,41 @@ def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) 
     """`orderflow run` and `orderflow demo`."""
     import trio
 
+    from orderflow.signals import StopSignals
+    from orderflow.watchdog import Watchdog
+
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a book to write
     loaded = load_settings(args, options)
-    setup = set_up(loaded.settings.plugins, bundled.plugins_folder())
+    watchdog = Watchdog(loaded.settings.watch)
+    watchdog.start()
+    setup = set_up(
+        loaded.settings.plugins,
+        bundled.plugins_folder(),
+        watch=lambda host: setattr(watchdog, "call", lambda: host.current_call),
+    )
     setup.check_settings()
     for warning in loaded.warnings:
         log.warning("%s", warning)
     log_problems(setup.problems)
     try:
         with redirect_stdout(sys.stderr):  # a plugin that prints must not break the lines of stdout
-            return trio.run(_demo if demo else _monitor, loaded.settings, setup, args)
+            return trio.run(_demo if demo else _monitor, loaded.settings, setup, args, StopSignals(keep=True), watchdog)
     finally:
+        watchdog.stopping()  # what still runs at the exit of the interpreter may hang as well
         logs.flush()
 
 
-async def _monitor(settings: Settings, setup: Setup, args: argparse.Namespace) -> int:
+async def _monitor(
+    settings: Settings, setup: Setup, args: argparse.Namespace, signals: StopSignals, watchdog: Watchdog
+) -> int:
     from orderflow.app import Monitor
     from orderflow.ui.sink import Output
 
     show: Show | None = None
-    restore: Callable[[], None] = _nothing
     if _wants_view(args.view, settings):
-        from orderflow.ui.terminal import restore_terminal as restore
-        from orderflow.ui.terminal import run_terminal
+        from orderflow.ui.terminal import restore_terminal, run_terminal
 
+        signals.restore = watchdog.restore = restore_terminal
         show = partial(run_terminal, keys_fd=0 if sys.stdin and sys.stdin.isatty() else None)
     output = Output(confess=_confession(settings))
     monitor = Monitor(
@@ -75,13 +90,16 @@ async def _monitor(settings: Settings, setup: Setup, args: argparse.Namespace) -
         _reporter(settings, output, live=show is not None),
         output,
         show=show,
-        restore=restore,
+        signals=signals,
+        watchdog=watchdog,
         book_out=args.book_out,
     )
     return await monitor.run()
 
 
-async def _demo(settings: Settings, setup: Setup, args: argparse.Namespace) -> int:
+async def _demo(
+    settings: Settings, setup: Setup, args: argparse.Namespace, signals: StopSignals, watchdog: Watchdog
+) -> int:
     """The monitor and the embedded exchange in one nursery; the exchange outlives the monitor."""
     import msgspec
     import trio
@@ -104,7 +122,7 @@ async def _demo(settings: Settings, setup: Setup, args: argparse.Namespace) -> i
             private_ws_url=server.private_url,
             rest_url=server.rest_url,
         )
-        code = await _monitor(msgspec.structs.replace(settings, bybit=addresses), setup, args)
+        code = await _monitor(msgspec.structs.replace(settings, bybit=addresses), setup, args, signals, watchdog)
         nursery.cancel_scope.cancel(reason="the monitor stopped")
     return code
 
@@ -124,10 +142,6 @@ def _wants_view(choice: str | None, settings: Settings) -> bool:
 def _encoding() -> str | None:
     """Of the real standard output, which is redirected while the monitor runs."""
     return getattr(sys.__stdout__, "encoding", None)
-
-
-def _nothing() -> None:
-    """No terminal to bring back."""
 
 
 def _reporter(settings: Settings, output: Output, *, live: bool) -> Reporter:

@@ -213,6 +213,17 @@ def flush(timeout_s: float = 0.5) -> None:
         _handler.writer.flush(timeout_s)
 
 
+def last_words(lines: Iterable[str]) -> None:
+    """Write to stderr before a hard exit, past all that could hold it up; masked, escaped, and written on return.
+
+    From any thread. Takes no lock of the logging module: whoever hangs may hold it.
+    """
+    writer = _handler.writer if _handler is not None else LineWriter(2)
+    for line in lines:
+        writer.put(escape_text(mask_secrets(line), TRACE_LINE_LIMIT) + "\n")
+    writer.flush(0.5)
+
+
 def replay(lines: Iterable[str]) -> None:
     """Write lines that were diverted, finished as they are, to stderr after all."""
     if _handler is not None:

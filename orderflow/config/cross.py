@@ -24,6 +24,8 @@ _ORDER: Final = (
     ("retry.base_s", "retry.cap_s", "at most"),
     ("retry.refused_pause_s", "retry.refused_cap_s", "at most"),
     ("clock.interval_s", "clock.window_s", "at most"),
+    ("watch.stall_s", "watch.hang_s", "less than"),
+    ("stop_timeout_s", "watch.stop_hang_s", "less than"),
     ("plugins.budget_ms", "plugins.disable_over_ms", "at most"),
 )
 

@@ -20,6 +20,7 @@ from orderflow.core.policy import (
     Positive,
     QueuePolicy,
     RetryPolicy,
+    WatchPolicy,
 )
 from orderflow.core.types import Category, InstrumentId, parse_instrument
 
@@ -97,6 +98,7 @@ class Settings(Frozen, frozen=True):
     metrics: MetricsPolicy = MetricsPolicy()
     clock: ClockPolicy = ClockPolicy()
     queues: QueuePolicy = QueuePolicy()
+    watch: WatchPolicy = WatchPolicy()
     plugins: PluginSettings = PluginSettings()
     sim: SimSettings = SimSettings()
     view: ViewSettings = ViewSettings()

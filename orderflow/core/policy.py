@@ -76,3 +76,13 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     events: Count = 10_000
     alerts: Count = 1_000
+
+
+class WatchPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When the program notices that it stood still, and when it gives itself up (exit code 70)."""
+
+    stall_s: Seconds = 2.0  # stood still for longer: said, and no book is believed until it is fresh
+    clock_step_s: Seconds = 0.5  # a jump of the wall clock that is said
+    hang_s: Seconds = 30.0  # the event loop does not move
+    plugin_hang_s: Seconds = 10.0  # one call of a plugin, or one step of loading it
+    stop_hang_s: Seconds = 5.0  # stopping

@@ -58,12 +58,19 @@ class Setup(NamedTuple):
             raise ConfigError(*wrong)
 
 
-def set_up(choice: PluginChoice, bundled: Path | None, clock: Callable[[], float] = time.perf_counter) -> Setup:
+def set_up(
+    choice: PluginChoice,
+    bundled: Path | None,
+    clock: Callable[[], float] = time.perf_counter,
+    watch: Callable[[PluginHost], None] = lambda host: None,
+) -> Setup:
     """Find, load and add the enabled plugins. Raises nothing on account of a plugin.
 
-    Args: bundled: the folder of the bundled plugins; clock: monotonic seconds.
+    Args: bundled: the folder of the bundled plugins; clock: monotonic seconds; watch: given the host before any plugin
+        is loaded, because loading one may hang.
     """
     host = PluginHost(limits_of(choice), clock)
+    watch(host)
     catalogue = discover(bundled, choice.folders, choice.entry_points)
     with host.marking() as mark:
         loaded, refused = load_enabled(catalogue, choice.enabled, choice.tables, mark)
