@@ -24,7 +24,7 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 def orderflow_command(*arguments: str) -> list[str]:
     """The `orderflow` command without looking for a script of that name."""
-    return [sys.executable, "-c", "from orderflow.cli import entry; entry()", *arguments]
+    return [sys.executable, "-m", "orderflow", *arguments]
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
