@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Final
-
-from sortedcontainers import SortedList
 
 from orderflow.core.latency import LatencyHistogram
 from orderflow.core.types import (
@@ -32,7 +31,9 @@ _NOTHING: Final[tuple[Output, ...]] = ()
 class Levels:
     """Price levels of both sides: a dict of sizes and a sorted list of prices each.
 
-    Look-ups and size changes touch the dict alone; the list only moves when a level appears or goes (performance.md).
+    Look-ups and size changes touch the dict alone; the list only moves when a level appears or goes. It is a plain
+    list: a side holds 1,000 prices at most, and to move those is cheaper than any sorted container's bookkeeping
+    (8.0 us a message with SortedList at depth 50, 4.0 us so; 30 and 19 us at depth 1,000).
     """
 
     __slots__ = ("ask_prices", "asks", "bid_prices", "bids")
@@ -40,15 +41,15 @@ class Levels:
     def __init__(self) -> None:
         self.bids: dict[float, float] = {}
         self.asks: dict[float, float] = {}
-        self.bid_prices: SortedList[float] = SortedList()  # ascending: the best bid is the last
-        self.ask_prices: SortedList[float] = SortedList()  # ascending: the best ask is the first
+        self.bid_prices: list[float] = []  # ascending: the best bid is the last
+        self.ask_prices: list[float] = []  # ascending: the best ask is the first
 
     def replace(self, bids: list[Level], asks: list[Level]) -> None:
         """Forget everything and take these levels. Prices must be unique and sizes positive (`is_plain_snapshot`)."""
         self.bids = dict(bids)
         self.asks = dict(asks)
-        self.bid_prices = SortedList(self.bids)
-        self.ask_prices = SortedList(self.asks)
+        self.bid_prices = sorted(self.bids)
+        self.ask_prices = sorted(self.asks)
 
     def apply(self, bids: list[Level], asks: list[Level]) -> int:
         """Set absolute sizes; size 0 deletes. Returns how many deletes named a level that was not held."""
@@ -76,17 +77,17 @@ class Levels:
         return [(price, sizes[price]) for price in self.ask_prices[:count]]
 
 
-def _apply_side(sizes: dict[float, float], prices: SortedList[float], levels: list[Level]) -> int:
+def _apply_side(sizes: dict[float, float], prices: list[float], levels: list[Level]) -> int:
     unknown = 0
     for price, size in levels:
         if size:
             if price not in sizes:
-                prices.add(price)
+                insort(prices, price)
             sizes[price] = size
         elif sizes.pop(price, None) is None:
             unknown += 1
         else:
-            prices.remove(price)
+            del prices[bisect_left(prices, price)]
     return unknown
 
 
