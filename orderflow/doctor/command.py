@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -18,30 +18,51 @@ from orderflow.doctor.findings import exit_code, skipped, to_json, to_text
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from orderflow.config.load import Loaded
     from orderflow.doctor.findings import Check
 
 LIMIT_S: Final = 30.0
+INTERRUPTED: Final = 130
 _WAITING: Final = f"looking, for {LIMIT_S:g} s at the most ..."
 
 
 def main(args: argparse.Namespace, options: Mapping[str, object]) -> int:
     """`orderflow doctor`. Args: args: env, config, json. Returns: the exit code (docs/operations.md)."""
     logs.configure("error")
-    told = sys.stderr is not None and sys.stderr.isatty() and not args.json
-    if told:
-        sys.stderr.write(_WAITING)
-        sys.stderr.flush()
-    with redirect_stdout(sys.stderr):  # plugins are loaded, and some print
-        checks = trio.run(examine_all, args, options)
-    if told:
-        sys.stderr.write("\r" + " " * len(_WAITING) + "\r")
-        sys.stderr.flush()
+    with _saying_wait(args), redirect_stdout(sys.stderr):  # plugins are loaded, and some print
+        checks = _examine(args, options)
     logs.flush()
+    if checks is None:
+        return INTERRUPTED
     sys.stdout.write((to_json(checks) if args.json else to_text(checks, colour=_wants_colour())) + "\n")
     return exit_code(checks)
+
+
+def _examine(args: argparse.Namespace, options: Mapping[str, object]) -> list[Check] | None:
+    """None: Ctrl-C came before there was a verdict."""
+    checks = None
+    try:
+        checks = trio.run(examine_all, args, options)
+    except* KeyboardInterrupt:
+        pass
+    return checks
+
+
+@contextmanager
+def _saying_wait(args: argparse.Namespace) -> Iterator[None]:
+    """A line on a terminal meanwhile, gone afterwards."""
+    if args.json or sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    sys.stderr.write(_WAITING)
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write("\r" + " " * len(_WAITING) + "\r")
+        sys.stderr.flush()
 
 
 def _wants_colour() -> bool:

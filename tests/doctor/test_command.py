@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +56,25 @@ def test_bad_settings_show_no_secret_either(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert not any(CANARY in part for part in (done.stdout, done.stderr))
     assert json.loads(done.stdout)["exit_code"] == 2
+
+
+@pytest.mark.socket
+def test_ctrl_c_ends_it_without_a_verdict(tmp_path: Path) -> None:
+    """A server that says nothing keeps it waiting, so the signal comes in the middle."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        urls = [f"--set=bybit.public_ws_url=ws://127.0.0.1:{port}/{{category}}", "--set=bybit.rest_url="]
+        running = subprocess.Popen(
+            [sys.executable, "-m", "orderflow", "doctor", *urls],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        silent.settimeout(30)
+        connection, _ = silent.accept()
+        running.send_signal(signal.SIGINT)
+        with connection:
+            shown = running.communicate(timeout=10)
+    assert running.returncode == 130
+    assert shown == (b"", b"")
