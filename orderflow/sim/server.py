@@ -23,8 +23,10 @@ from orderflow.sim.account import Account
 from orderflow.sim.backend import PRIVATE, TRADE
 from orderflow.sim.catalogue import CATALOGUE
 from orderflow.sim.connection import Client, serve_stream, text_frame
+from orderflow.sim.control import Control
 from orderflow.sim.exchange import ExchangeBackend
-from orderflow.sim.faults import Faults
+from orderflow.sim.faultplan import FaultPlan
+from orderflow.sim.faults import Faults  # noqa: TC001 - msgspec resolves the annotation at run time
 from orderflow.sim.instruments import SimInstrument  # noqa: TC001 - msgspec resolves the annotation at run time
 from orderflow.sim.market import Exchange
 from orderflow.sim.private import DEFAULT_KEYS, PrivateSession, active_time_s
@@ -71,20 +73,25 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 class SimServer:
     """A running exchange. Create it through `serve()`.
 
-    Args: backend: see Backend; policy: see ServerPolicy; faults: what goes wrong on the way to the sockets.
+    Args: backend: see Backend; policy: see ServerPolicy; faults: what goes wrong on the way to the sockets; began: see
+        serve_backend.
     """
 
-    def __init__(self, backend: Backend, policy: ServerPolicy, faults: Faults, *, tls: bool) -> None:
+    def __init__(
+        self, backend: Backend, policy: ServerPolicy, faults: Faults, *, tls: bool, began: float | None = None
+    ) -> None:
         self.backend = backend
         self.faults = faults
+        self._control = Control(self)
         self.buffer_bytes = policy.buffer_bytes
         self.host = policy.host
         self.port = policy.port
+        self.paused = False
         self._policy = policy
         self._tls = tls
         start_ms = policy.start_ms
         self._start_ns = time.time_ns() if start_ms is None else start_ms * 1_000_000
-        self._began = trio.current_time()
+        self._began = trio.current_time() if began is None else began
         self._random = random.Random(policy.seed)
         self._clients: dict[Client, None] = {}
         self._wake = trio.Event()
@@ -118,16 +125,25 @@ class SimServer:
             "ORDERFLOW_BYBIT__REST_URL": self.rest_url,
         }
 
+    @property
+    def plan(self) -> FaultPlan:
+        """Where faults are armed. Raises: TypeError when the server was given other faults."""
+        if not isinstance(self.faults, FaultPlan):
+            raise TypeError("this server has faults of its own")
+        return self.faults
+
     def true_book(self, instrument: InstrumentId, depth: int) -> TrueBook:
         """The book of this moment, whatever has been published. Raises: KeyError for an unknown instrument."""
         return self.backend.true_book(instrument, depth)
 
     def pause(self) -> None:
         """Freeze the market; what has changed is still published, at the topics' cadence."""
+        self.paused = True
         self.backend.set_paused(True)
 
     def resume(self) -> None:
         """Let the market go on; it catches up with the clock."""
+        self.paused = False
         self.backend.set_paused(False)
         self._wake.set()
 
@@ -187,6 +203,7 @@ class SimServer:
         self._clients[peer] = None
 
     def left(self, peer: Client) -> None:
+        self.faults.forget(peer)
         for topic in peer.topics:
             self.backend.detach(peer.endpoint, topic, peer)
         self._dropped += peer.too_slow
@@ -196,6 +213,15 @@ class SimServer:
         self._requests += 1
         self.note("", "request", method=method, target=target)
         return self.backend.respond(method, target, headers, body, self.now_ns())
+
+    def control(
+        self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, *, local: bool
+    ) -> Response:
+        return self._control.respond(method, target, headers, body, local=local)
+
+    def snapshot(self, endpoint: str, topic: str) -> bytes | None:
+        """The window last published on a book topic, as a snapshot message; None where there is none."""
+        return self.backend.snapshot(endpoint, topic)
 
     def note(self, connection_id: str, event: str, **facts: Any) -> None:
         if self._log is not None:
@@ -288,13 +314,17 @@ async def serve(config: SimConfig, *, task_status: trio.TaskStatus[SimServer] = 
 
     `task_status` gets the SimServer once its port is open. Raises: OSError (port in use).
     """
-    start_ms = config.server.start_ms or time.time_ns() // 1_000_000
+    began, now_ns = trio.current_time(), time.time_ns()  # before the markets are built, which takes a moment
+    start_ms = config.server.start_ms
+    if start_ms is None:
+        start_ms, rest_ns = divmod(now_ns, 1_000_000)
+        began -= rest_ns / 1e9
     exchange = Exchange(config.instruments, config.seed, start_ms)
     tradable = any(item.id.category is Category.LINEAR for item in config.instruments)
     account = Account(exchange, config.seed, start_ms) if config.account and tradable else None
     backend = ExchangeBackend(exchange, start_ms, account)
     policy = msgspec.structs.replace(config.server, start_ms=start_ms)
-    await serve_backend(backend, policy, faults=config.faults, tls=config.tls, task_status=task_status)
+    await serve_backend(backend, policy, faults=config.faults, tls=config.tls, began=began, task_status=task_status)
 
 
 async def serve_backend(
@@ -306,7 +336,7 @@ async def serve_backend(
     task_status: trio.TaskStatus[SimServer] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Serve until cancelled. `task_status` gets the SimServer once its port is open. Raises: OSError (port in use)."""
-    server = SimServer(backend, policy, faults or Faults(), tls=tls is not None)
+    server = SimServer(backend, policy, faults or FaultPlan(), tls=tls is not None)
     listeners: list[Any] = list(await trio.open_tcp_listeners(policy.port, host=policy.host))
     server.port = listeners[0].socket.getsockname()[1]
     if tls is not None:
@@ -314,6 +344,7 @@ async def serve_backend(
     with server.logging_clients():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)
+            nursery.start_soon(server.faults.run, server)
             nursery.start_soon(server.cut_silent_clients)
             await nursery.start(trio.serve_listeners, server.serve_stream, listeners)
             task_status.started(server)

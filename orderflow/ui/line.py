@@ -203,7 +203,7 @@ def _not_live(name: str, tick: MetricsTick) -> str:
 
 
 def format_alert(alert: Alert, look: Look) -> str:
-    """`ALERT warning spread.wide | BTCUSDT | message | spread_pct 0.9 (threshold 0.8) | for 12.0s`."""
+    """`ALERT warning spread.wide | BTCUSDT | spread 0.9 % is above 0.8 % | for 12.0s`; the evidence is in the JSON."""
     tick = alert.tick
     word = {AlertKind.RAISE: "ALERT", AlertKind.CLEAR: "CLEAR", AlertKind.NOTICE: "NOTICE"}[alert.kind]
     rule = ".".join(escape_text(part, 60) for part in (alert.plugin, alert.rule) if part)
@@ -212,10 +212,7 @@ def format_alert(alert: Alert, look: Look) -> str:
         format_name(tick.category, tick.symbol, look),
         escape_text(alert.message),
     ]
-    if alert.metric and alert.value is not None:
-        limit = "" if alert.threshold is None else f" (threshold {_short(alert.threshold)})"
-        parts.append(f"{escape_text(alert.metric, 60)} {_short(alert.value)}{limit}")
-    if alert.since_ms is not None and tick.ts >= alert.since_ms:
+    if alert.since_ms is not None and tick.ts > alert.since_ms:
         parts.append(f"for {format_duration((tick.ts - alert.since_ms) / 1000)}")
     return _dress(alert_emoji(alert), " | ".join(parts), look, alert_colour(alert))
 
@@ -302,10 +299,6 @@ def _fine_ms(value: float | None) -> str:
     if value is None or abs(value) >= 1:
         return format_ms(value)
     return f"{value * 1000:.0f}µs"
-
-
-def _short(value: float) -> str:
-    return plain_decimal(float(f"{value:.6g}"))
 
 
 def _dress(emoji: str, text: str, look: Look, colour: str = "") -> str:

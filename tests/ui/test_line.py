@@ -170,7 +170,7 @@ def alert(tick: MetricsTick, **changes: object) -> Alert:
 
 
 def test_alert_lines(tick: MetricsTick) -> None:
-    rest = "BTCUSDT | spread is wide | spread_pct 0.912346 (threshold 0.8) | for 12.0s"
+    rest = "BTCUSDT | spread is wide | for 12.0s"
     assert format_alert(alert(tick), PLAIN) == f"ALERT warning spread.wide | {rest}"
     cleared = alert(tick, kind=AlertKind.CLEAR)
     assert format_alert(cleared, Look(emoji=True)) == f"✅ CLEAR warning spread.wide | {rest}"
