@@ -166,7 +166,7 @@ def align(rows: Sequence[Row]) -> list[str]:
 
 def closing_lines(report: Report) -> list[str]:
     """Ratios, then the limits."""
-    lines = [f"orderflow is {ratio:g} times better: {what}" for what, ratio in report.ratios.items()]
+    lines = [f"orderflow is {ratio:.2f} times better: {what}" for what, ratio in report.ratios.items()]
     if any(figure.stage in ("flood", "paced") for figure in report.figures):
         lines.append("every client ended with the server's book, level by level; no message was lost")
     for verdict in report.verdicts:

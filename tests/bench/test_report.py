@@ -96,7 +96,7 @@ def test_the_table_shows_case_rate_limit_and_verdict() -> None:
     cold = next(line.split() for line in lines if line.split()[:2] == ["apply", "cold"])
     assert cold[2:4] == ["50", "500/s"]
     assert cold[-1] == "50"
-    assert any("orderflow is 4.5 times better: messages" in line for line in lines)
+    assert any("orderflow is 4.50 times better: messages" in line for line in lines)
     assert any("21.3 changed levels (up to 200)" in line for line in lines)
     assert "limit imbalance p99 < 15 us: not measured" in lines
 
