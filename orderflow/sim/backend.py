@@ -41,6 +41,9 @@ class Backend(Protocol):
 
     def detach(self, endpoint: str, topic: str, sink: Sink) -> None: ...
 
+    def snapshot(self, endpoint: str, topic: str) -> bytes | None:
+        """The window last published on a book topic, as a snapshot message; None where there is no such thing."""
+
     def step(self, now_ms: float) -> Iterable[tuple[Publisher, Sequence[bytes]]]:
         """Do the next piece of work that is due: messages per topic."""
 

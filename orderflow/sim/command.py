@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import signal
 import ssl
 import sys
@@ -16,6 +17,9 @@ import trio
 from orderflow.core.errors import ConfigError
 from orderflow.core.types import Category, InstrumentId
 from orderflow.sim.catalogue import CATALOGUE, catalogue_by_id, make_instruments
+from orderflow.sim.chaos import Chaos, Chosen
+from orderflow.sim.faultlist import kinds_table, parse_fault
+from orderflow.sim.faultplan import FaultPlan
 from orderflow.sim.server import ServerPolicy, SimConfig, serve, serve_backend
 
 if TYPE_CHECKING:
@@ -50,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tls-cert", type=Path, metavar="FILE", help="PEM certificate: serve wss and https")
     add("--tls-key", type=Path, metavar="FILE", help="PEM key, when it is not in the certificate's file")
     add("--client-log", type=Path, metavar="FILE", help="append what clients send as JSON lines")
+    add("--fault", metavar="SPEC", action="append", default=[], help="play a fault, e.g. drop:p=0.01; repeatable")
+    add("--faults", choices=("random", "list"), help="random: draw faults for ever; list: show what there is, and exit")
+    add("--fault-seed", type=int, default=1, metavar="N", help="of --faults random (default: %(default)s)")
+    add("--fault-rate", type=float, default=0.2, metavar="R", help="faults a second (default: %(default)s)")
     add("--json", action="store_true", help="print the endpoints as one JSON object")
 
 
@@ -58,6 +66,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         if args.calibrate is not None:
             return _calibrate(args)
+        if args.faults == "list":
+            return _list_faults(args)
         return _serve_until_stopped(args)
     except ConfigError as error:
         for problem in error.problems:
@@ -82,6 +92,8 @@ async def run_sim(args: argparse.Namespace) -> None:
         async with trio.open_nursery() as nursery:
             server: SimServer = await nursery.start(start)
             announce(server, as_json=args.json)
+            if args.faults == "random":
+                nursery.start_soon(_chaos(args).run, server.plan, _tell)
             async for _ in signals:
                 break
             nursery.cancel_scope.cancel()
@@ -131,14 +143,17 @@ def _starter(args: argparse.Namespace) -> Callable[..., Awaitable[NoReturn]]:
     """The server task the options ask for, ready for `nursery.start()`."""
     policy = ServerPolicy(host=args.host, port=args.port, client_log=args.client_log, seed=args.seed)
     tls = tls_context(args.tls_cert, args.tls_key)
+    faults = FaultPlan(map(parse_fault, args.fault), random.Random(args.fault_seed))
     backend = _other_backend(args)
     if backend is not None:
 
         async def start_backend(*, task_status: trio.TaskStatus[SimServer]) -> NoReturn:
-            await serve_backend(backend, policy, tls=tls, task_status=task_status)
+            await serve_backend(backend, policy, faults=faults, tls=tls, task_status=task_status)
 
         return start_backend
-    config = SimConfig(instruments=choose(args.symbols, args.count), seed=args.seed, server=policy, tls=tls)
+    config = SimConfig(
+        instruments=choose(args.symbols, args.count), seed=args.seed, server=policy, faults=faults, tls=tls
+    )
 
     async def start(*, task_status: trio.TaskStatus[SimServer]) -> NoReturn:
         await serve(config, task_status=task_status)
@@ -193,6 +208,28 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"--tls-cert: {error}") from error
     return context
+
+
+def _chaos(args: argparse.Namespace) -> Chaos:
+    """Random faults on the books of everything that is listed. Raises: ConfigError."""
+    if not 0 < args.fault_rate <= 1000:
+        raise ConfigError("--fault-rate: expected faults a second, above 0")
+    listed = [(item.id.category.value, f"orderbook.*.{item.id.symbol}") for item in choose(args.symbols, args.count)]
+    return Chaos(args.fault_seed, args.fault_rate, listed)
+
+
+def _tell(chosen: Chosen) -> None:
+    print(f"fault: {chosen.story} ({chosen.fault})", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _list_faults(args: argparse.Namespace) -> int:
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(kinds_table()), indent=1).decode())  # noqa: T201
+        return 0
+    for name, kind in kinds_table().items():
+        given = ", ".join(f"{key}={value}" for key, value in kind["parameters"].items())
+        print(f"{name:15} {kind['text']}{f' ({given})' if given else ''}")  # noqa: T201
+    return 0
 
 
 def _calibrate(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import struct
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -16,14 +17,16 @@ import h11
 import trio
 from wsproto.connection import Connection as WebSocket
 from wsproto.connection import ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from orderflow.sim.faults import Faults, Refusal
+from orderflow.sim import mishaps
+from orderflow.sim.control import CONTROL_PATH
+from orderflow.sim.faults import Faults, Mishap, Refusal
 from orderflow.sim.venue import Attach, Detach, Send, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from orderflow.sim.venue import Action, Session
 
@@ -32,6 +35,9 @@ CLIENT_MESSAGE_BYTES: Final = 1024 * 1024
 HEAD_TIMEOUT_S: Final = 10.0
 KEEP_ALIVE_S: Final = 75.0
 LINGER_S: Final = 1.0
+GONE_POLL_S: Final = 0.1
+RESET_DELAY_S: Final = 0.05
+PARTING_S: Final = 5.0
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -81,6 +87,11 @@ class House(Protocol):
 
     def respond(self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes) -> HttpResponse: ...
 
+    def control(
+        self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, *, local: bool
+    ) -> HttpResponse:
+        """Requests to the control port; `local`: from this machine."""
+
     def note(self, connection_id: str, event: str, **facts: Any) -> None:
         """One line for the log of what clients do."""
 
@@ -109,6 +120,10 @@ class Client:
         self._scope = trio.CancelScope()
         self._parts: list[str] = []
         self._part_chars = 0
+        self._frozen = ""  # or "deaf", "mute"
+        self._mum = False  # nothing is sent any more
+        self._parting = False  # our close frame is out, the client's is awaited
+        self._last_act: Callable[[], Awaitable[None]] | None = None
 
     # --- outgoing ---
 
@@ -119,6 +134,8 @@ class Client:
 
     def deliver(self, topic: str, frame: bytes) -> None:
         """Queue one ready frame. A client that lets its buffer run over is dropped, not waited for."""
+        if self._mum:
+            return
         self._unsent += len(frame)
         if self._unsent > self._house.buffer_bytes:
             self.too_slow = True
@@ -131,6 +148,40 @@ class Client:
         """Drop the connection without a close frame."""
         self._scope.cancel()
 
+    def reset(self) -> None:
+        """Drop the connection with a TCP reset."""
+        mishaps.set_reset(self._stream)
+        self.cut()
+
+    def say_close(self, code: int, reason: str, *, finish: bool) -> None:
+        """Send a close frame; `finish`: then wait for the client's, as RFC 6455 has it."""
+        if finish:
+            self._control(CloseConnection(code=code, reason=reason))
+            self._mum = self._parting = True
+        else:
+            payload = struct.pack("!H", code) + reason.encode()
+            self.deliver("", bytes((0x88, len(payload))) + payload)
+
+    def half_close(self) -> None:
+        """Send what waits, then end of stream; go on listening. (TLS has no such thing: there it is the end.)"""
+        self._finally(b"", self._end_stream)
+
+    def tear(self, frame: bytes) -> None:
+        """Send what waits and the first half of `frame`, then reset."""
+        self._finally(frame[: len(frame) // 2], self._reset_soon)
+
+    def ping(self) -> None:
+        self._control(Ping())
+
+    def freeze(self, *, deaf: bool) -> None:
+        """Send nothing from now on. Deaf: read nothing either; otherwise read it and ignore it."""
+        self._frozen = "deaf" if deaf else "mute"
+
+    def thaw(self) -> None:
+        """Send what has gathered, and listen again."""
+        self._frozen = ""
+        self._work.unpark()
+
     async def wait_below(self, size: int) -> None:
         """Until at most `size` bytes wait for this client, or it is gone."""
         while self._unsent > size and not self._scope.cancel_called:
@@ -138,7 +189,7 @@ class Client:
 
     async def _send_pending(self) -> None:
         while True:
-            if not self._pending:
+            while not self._pending or self._frozen:
                 await self._work.park()
             batch = b"".join(self._pending)
             self._pending.clear()
@@ -146,6 +197,28 @@ class Client:
             self._unsent -= len(batch)
             self.sent_bytes += len(batch)
             self._drained.unpark_all()
+            if self._last_act is not None and not self._pending:
+                act, self._last_act = self._last_act, None
+                await act()
+
+    def _finally(self, data: bytes, act: Callable[[], Awaitable[None]]) -> None:
+        """Do something once everything up to `data` is sent; nothing is sent after it."""
+        if self._last_act is None and not self._mum:
+            self._last_act = act
+            self._pending.append(data)
+            self._unsent += len(data)
+            self._mum = True
+            self._work.unpark()
+
+    async def _end_stream(self) -> None:
+        if isinstance(self._stream, trio.SocketStream):
+            await self._stream.send_eof()
+        else:
+            self.cut()
+
+    async def _reset_soon(self) -> None:
+        await trio.sleep(RESET_DELAY_S)  # a reset overtakes bytes that the client has not read yet
+        self.reset()
 
     # --- incoming ---
 
@@ -167,12 +240,26 @@ class Client:
             nursery.start_soon(self._send_pending)
             data: bytes | bytearray = trailing
             while self._take(data, nursery):
-                data = await self._stream.receive_some(RECEIVE_BYTES)
+                data = await self._receive()
                 if not data:
                     break
             with trio.move_on_after(LINGER_S):
                 await self.wait_below(0)
             nursery.cancel_scope.cancel()
+
+    async def _receive(self) -> bytes | bytearray:
+        """What the client sent, as far as we listen; b"" when it is gone."""
+        while True:
+            data: bytes | bytearray
+            while self._frozen == "deaf":
+                if mishaps.hung_up(self._stream):
+                    return b""
+                await trio.sleep(GONE_POLL_S)
+            data = b""
+            with trio.move_on_after(PARTING_S if self._parting else math.inf):
+                data = await self._stream.receive_some(RECEIVE_BYTES)
+            if not data or not self._frozen:
+                return data
 
     def _take(self, data: bytes | bytearray, nursery: trio.Nursery) -> bool:
         """Handle what arrived; False when the conversation is over."""
@@ -186,14 +273,19 @@ class Client:
             if error.event_hint is not None:
                 self._control(error.event_hint)
             return False
-        return self._wire.state is ConnectionState.OPEN
+        return self._wire.state is ConnectionState.OPEN or (
+            self._parting and self._wire.state is ConnectionState.LOCAL_CLOSING
+        )
 
     def _handle(self, event: object, nursery: trio.Nursery) -> None:
         match event:
             case TextMessage() | BytesMessage():
                 self._gather(event, nursery)
             case Ping():
+                self._house.note(self.connection_id, "ping")
                 self._control(event.response())
+            case Pong():
+                self._house.note(self.connection_id, "pong")
             case CloseConnection():
                 self._house.note(self.connection_id, "close", code=event.code, reason=event.reason or "")
                 if self._wire.state is ConnectionState.REMOTE_CLOSING:
@@ -215,9 +307,12 @@ class Client:
 
     def _answer(self, text: str, nursery: trio.Nursery) -> None:
         self._house.note(self.connection_id, "text", text=text)
-        actions: Sequence[Action] = self._session.receive(text, self._house.now_ms())
-        if self._house.faults.active:
-            actions = self._house.faults.actions(self, actions)
+        faults = self._house.faults
+        actions = faults.request(self, text) if faults.active else None
+        if actions is None:
+            actions = self._session.receive(text, self._house.now_ms())
+            if faults.active:
+                actions = faults.actions(self, actions)
         self._carry_out(actions, nursery)
 
     def _control(self, event: Any) -> None:
@@ -288,19 +383,44 @@ async def _serve_requests(house: House, stream: trio.abc.Stream, http: h11.Conne
             return
         target = request.target.decode("latin-1")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
-        refusal = house.faults.refuse(target) if house.faults.active else None
-        if refusal is not None:
-            await _refuse(stream, http, refusal)
+        method = request.method.decode("latin-1")
+        if target.startswith(CONTROL_PATH):
+            response = house.control(method, target, headers, body, local=_is_local(stream))
+            await stream.send_all(_encode(http, response, close=True))
+            return
+        if house.faults.active and not await _survives(house, stream, http, target):
             return
         if _wants_upgrade(headers):
             await _serve_websocket(house, stream, http, target, dict(headers))
             return
-        response = house.respond(request.method.decode("latin-1"), target, headers, body)
+        response = house.respond(method, target, headers, body)
         await stream.send_all(_encode(http, response))
         if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
             return
         http.start_next_cycle()
         timeout_s = KEEP_ALIVE_S
+
+
+async def _survives(house: House, stream: trio.abc.Stream, http: h11.Connection, target: str) -> bool:
+    """Let the faults of opening and REST have their go; True when the request shall still be answered."""
+    botch = house.faults.refuse(target)
+    if isinstance(botch, Refusal):
+        house.note("", "botched", target=target, how=str(botch.status))
+        await _refuse(stream, http, botch)
+        return False
+    if isinstance(botch, Mishap):
+        house.note("", "botched", target=target, how=botch.how)
+        return await mishaps.play(stream, botch)
+    return True
+
+
+def _is_local(stream: trio.abc.Stream) -> bool:
+    """Whether the client sits on this machine (memory streams do)."""
+    raw = getattr(stream, "transport_stream", stream)
+    if not isinstance(raw, trio.SocketStream):
+        return True
+    address = str(raw.socket.getpeername()[0])
+    return address == "::1" or address.removeprefix("::ffff:").startswith("127.")
 
 
 async def _read_request(stream: trio.abc.Stream, http: h11.Connection) -> tuple[h11.Request | None, bytes]:
@@ -346,8 +466,9 @@ async def _serve_websocket(
     )
     await stream.send_all(http.send(answer) or b"")
     house.note(connection_id, "open", target=urlsplit(target).path)
-    await Client(house, stream, endpoint, connection_id, session).serve(http.trailing_data[0])
-    house.note(connection_id, "end")
+    client = Client(house, stream, endpoint, connection_id, session)
+    await client.serve(http.trailing_data[0])
+    house.note(connection_id, "end", sent_bytes=client.sent_bytes, too_slow=client.too_slow)
 
 
 async def _refuse(stream: trio.abc.Stream, http: h11.Connection, refusal: Refusal) -> None:

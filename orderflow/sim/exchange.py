@@ -67,6 +67,10 @@ class ExchangeBackend:
         if not publisher.subscribers:
             self._active.pop(publisher, None)
 
+    def snapshot(self, endpoint: str, topic: str) -> bytes | None:
+        publisher = self._publishers.get((endpoint, topic))
+        return publisher.snapshot(self._slot_ms) if isinstance(publisher, BookPublisher) else None
+
     def next_ms(self) -> float:
         return self._slot_ms + SLOT_MS
 

@@ -159,6 +159,9 @@ class FloodBackend:
         if isinstance(publisher, Loop) and not publisher.subscribers:
             self._active.pop(publisher, None)
 
+    def snapshot(self, endpoint: str, topic: str) -> bytes | None:
+        return None  # ready-made frames know no book
+
     def next_ms(self) -> float:
         if not self._active or self._paused:
             return math.inf

@@ -160,6 +160,10 @@ class PlayBackend:
     def detach(self, endpoint: str, topic: str, sink: Sink) -> None:
         self._publisher(endpoint, topic).subscribers.pop(sink, None)
 
+    def snapshot(self, endpoint: str, topic: str) -> bytes | None:
+        track = self._tracks.get((endpoint, topic))
+        return track.memory.snapshot() if track is not None and isinstance(track.memory, BookMemory) else None
+
     def next_ms(self) -> float:
         if self._began_ms is None or self._next is None or self._paused:
             return math.inf

@@ -333,10 +333,14 @@ async def serve_backend(
     *,
     faults: Faults | None = None,
     tls: ssl.SSLContext | None = None,
+    began: float | None = None,
     task_status: trio.TaskStatus[SimServer] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
-    """Serve until cancelled. `task_status` gets the SimServer once its port is open. Raises: OSError (port in use)."""
-    server = SimServer(backend, policy, faults or FaultPlan(), tls=tls is not None)
+    """Serve until cancelled. `task_status` gets the SimServer once its port is open. Raises: OSError (port in use).
+
+    Args: began: when, on Trio's clock, the exchange's clock stood at `policy.start_ms`; None: now.
+    """
+    server = SimServer(backend, policy, faults or FaultPlan(), tls=tls is not None, began=began)
     listeners: list[Any] = list(await trio.open_tcp_listeners(policy.port, host=policy.host))
     server.port = listeners[0].socket.getsockname()[1]
     if tls is not None:
