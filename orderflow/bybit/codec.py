@@ -34,9 +34,11 @@ _T = TypeVar("_T")
 _BOOK_HEAD: Final = b'{"topic":"orderbook.'
 _NUMERIC: Final = b'0123456789.,"[]'
 _DIGITS_ALIKE: Final = bytes(48 if chr(code) in "0123456789." else code for code in range(256))
-_LONG_RUN: Final = b"0" * 19  # ts has 13 digits, seq up to 15: a longer run is looked at closely
 _MAX_SKELETONS: Final = 8192
 _MAX_NUMBER_CHARS: Final = 24
+_LONG_RUN: Final = b"0" * (_MAX_NUMBER_CHARS + 1)
+_STRIDE: Final = 4
+_LONG_STRIDES: Final = b"0" * ((_MAX_NUMBER_CHARS + 1) // _STRIDE)
 _ID_LIMIT: Final = 1 << 63
 _PLAIN_NUMBER: Final = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z", re.ASCII)
 _SIGNED_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?\Z", re.ASCII)
@@ -122,9 +124,13 @@ class FeedCodec:
 
     def _book(self, raw: bytes, recv_ns: int, mono_ns: int) -> BookUpdate | None:
         skeleton = raw.translate(None, _NUMERIC)
-        if skeleton not in self._skeletons or _LONG_RUN in raw.translate(_DIGITS_ALIKE):
+        if skeleton not in self._skeletons or _has_long_number(raw):
             self._vet(raw, skeleton)
-        message = _decode(_book, raw)
+        try:
+            message = _book.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self._vet(raw, skeleton)  # knows better what is wrong
+            message = _decode(_book, raw)
         topic = message.topic
         known = self._topics.get(topic)
         if known is None:
@@ -133,8 +139,6 @@ class FeedCodec:
         data = message.data
         if data.s != instrument.symbol:
             raise WireError("symbol", f"data.s is {data.s!r}", topic)
-        if b'["0' in raw and not _positive_prices(message):
-            raise WireError("number", "a price is 0", topic)
         if message.type == "delta":
             snapshot = False
         elif message.type == "snapshot":
@@ -153,6 +157,8 @@ class FeedCodec:
             if not (is_plain_number(price) and is_plain_number(size)):
                 bad = size if is_plain_number(price) else price
                 raise WireError("number", f"not a plain decimal number: {bad[:40]!r}", message.topic)
+            if not float(price):
+                raise WireError("number", "a price is 0", message.topic)
         if not all(0 <= number < _ID_LIMIT for number in (data.u, data.seq, message.ts, message.cts or 0)):
             raise WireError("number", "an id or time out of range", message.topic)
         if len(self._skeletons) < _MAX_SKELETONS and len(skeleton) <= 300:
@@ -223,8 +229,12 @@ class FeedCodec:
         )
 
 
-def _positive_prices(message: WireBook) -> bool:
-    return all(price > 0 for side in (message.data.b, message.data.a) for price, _ in side)
+def _has_long_number(raw: bytes) -> bool:
+    """Whether more digits and dots stand in a row than a number may have.
+
+    So many would show when only every 4th byte is looked at, which costs 0.4 us a message; looking at all costs 0.7.
+    """
+    return _LONG_STRIDES in raw[::_STRIDE].translate(_DIGITS_ALIKE) and _LONG_RUN in raw.translate(_DIGITS_ALIKE)
 
 
 def _check_row(side: str, price: float, size: float, topic: str) -> None:

@@ -6,23 +6,29 @@ accepts beyond plain decimals is refused by the codec before decoding.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+# Checked inside the decoder, where it costs next to nothing (0.1 us a message; 0.7 us by looking for `["0` beforehand).
+Price = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class WireBookData(msgspec.Struct, gc=False):
     s: str
-    b: list[tuple[float, float]]
-    a: list[tuple[float, float]]
-    u: int
-    seq: int = 0
+    b: list[tuple[Price, float]]
+    a: list[tuple[Price, float]]
+    u: Count
+    seq: Count = 0
 
 
 class WireBook(msgspec.Struct, gc=False):
     topic: str
     type: str
-    ts: int
+    ts: Count
     data: WireBookData
-    cts: int | None = None
+    cts: Count | None = None
 
 
 class WireTrade(msgspec.Struct, gc=False):

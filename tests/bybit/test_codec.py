@@ -76,6 +76,19 @@ def test_what_is_no_plain_decimal_is_refused_whole(number: str, place: str, warm
     assert caught.value.topic == "orderbook.50.BTCUSDT"
 
 
+@pytest.mark.parametrize("shift", range(8))
+@pytest.mark.parametrize("char", ["9", "0", "."])
+def test_the_longest_number_is_the_same_wherever_it_stands(shift: int, char: str) -> None:
+    """The fast path looks at every few bytes only."""
+    decoder = codec()
+    decoder.decode(book(), 0, 0)
+    ahead = '"' + "7" * (shift + 1) + '"'
+    longest = "1" * 12 + char + "1" * 11
+    assert decoder.decode(book(price=ahead, size=f'"{longest}"'), 0, 0) is not None
+    with pytest.raises(WireError, match="number"):
+        decoder.decode(book(price=ahead, size=f'"{longest}1"'), 0, 0)
+
+
 @pytest.mark.parametrize("price", ['"0"', '"0.0"', '"0.00000000"'])
 def test_a_price_of_0_is_refused(price: str) -> None:
     with pytest.raises(WireError, match="number"):
