@@ -163,6 +163,7 @@ EXPECTED: Final = {
     "bybit.private_ws_url": "a wss:// address, or empty to do without",
     "bybit.rest_url": "an https:// address, or empty to do without",
     "bybit.ca_file": "the path of a PEM file, or empty",
+    "record.folder": "the path of a folder, or empty",
     "plugins.enabled": "a list of plugin names",
     "plugins.folders": "a list of folders",
 }

@@ -19,6 +19,7 @@ from orderflow.core.policy import (
     MetricsPolicy,
     Positive,
     QueuePolicy,
+    RecordPolicy,
     RetryPolicy,
     WatchPolicy,
 )
@@ -99,6 +100,7 @@ class Settings(Frozen, frozen=True):
     clock: ClockPolicy = ClockPolicy()
     queues: QueuePolicy = QueuePolicy()
     watch: WatchPolicy = WatchPolicy()
+    record: RecordPolicy = RecordPolicy()
     plugins: PluginSettings = PluginSettings()
     sim: SimSettings = SimSettings()
     view: ViewSettings = ViewSettings()

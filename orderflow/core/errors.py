@@ -133,3 +133,18 @@ class FatalFeedError(OrderflowError):
 
 class AuthRejected(FatalFeedError):
     """The exchange refused the credentials (exit code 3)."""
+
+
+class RecordingError(OrderflowError):
+    """A recording cannot be read (further), or written.
+
+    Args: path: the file; offset: of the first byte that is wrong; reason: a short fixed word (empty, foreign, torn,
+        version, header, block, missing, ...); detail: what is wrong, for people.
+    """
+
+    def __init__(self, path: str, offset: int, reason: str, detail: str) -> None:
+        self.path = path
+        self.offset = offset
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{path}: at byte {offset}: {detail}")

@@ -86,3 +86,17 @@ class WatchPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     hang_s: Seconds = 30.0  # the event loop does not move
     plugin_hang_s: Seconds = 10.0  # one call of a plugin, or one step of loading it
     stop_hang_s: Seconds = 5.0  # stopping
+
+
+class RecordPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a session is recorded (docs/recording.md)."""
+
+    folder: str = ""  # record every run into this folder; empty: only with --record and `orderflow record`
+    rotate_s: Annotated[float, Meta(ge=1, le=1e7)] = 3600.0  # a new file after this long ...
+    rotate_mb: Annotated[float, Meta(ge=0.001, le=1e6)] = 256.0  # ... or this much
+    flush_s: Annotated[float, Meta(ge=0.05, le=10)] = 0.5  # written and synced this often: what a power cut costs
+    level: Annotated[int, Meta(ge=-7, le=19)] = 1  # of zstd; higher: smaller and slower
+    queue_frames: Count = 50_000  # messages waiting for the disk; more: a gap
+    queue_mb: Annotated[float, Meta(ge=1, le=1e5)] = 32.0  # the same in bytes
+    keep_free_mb: Annotated[float, Meta(ge=0, le=1e9)] = 200.0  # less room on the disk: a gap, until there is more
+    retry_s: Positive = 5.0  # after trouble with the disk
