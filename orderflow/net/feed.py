@@ -123,8 +123,22 @@ class Feed:
     async def _run_link(self, health: LinkHealth, up: Callable[[], None]) -> NoReturn:
         """One connection, from dialling to its loss. Raises: TransientFeedError, alone or in a group."""
         protocol = FeedProtocol(self.link, self._category, self._books, self._policy)
+        is_down = False
+
+        def tell_down(reason: str) -> None:
+            """Once; nothing of this link comes after it."""
+            nonlocal is_down
+            if not is_down:
+                is_down = True
+                self._protocol = None
+                self._past = [_add(self._past, protocol.statistics())]
+                self._queue.put_control(
+                    [LinkDown(link=self.link, instruments=self.instruments, reason=reason, mono_ns=self._mono_ns())]
+                )
 
         def on_batch(messages: list[bytes], recv_ns: int, mono_ns: int) -> None:
+            if is_down:
+                return
             events = protocol.receive(messages, recv_ns, mono_ns)
             if events:
                 self._queue.put_nowait(events)
@@ -141,21 +155,21 @@ class Feed:
                 self._connects += 1
                 self._queue.put_control(protocol.opened(self._mono_ns()))
                 up()
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._drive, protocol, ws)
-                    await ws.wait_closed()
+                try:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._drive, protocol, ws)
+                        await ws.wait_closed()
+                except* TransientFeedError as group:
+                    tell_down(first_leaf(group).reason)  # before the goodbye, which may take its time
+                    raise
         except* TransientFeedError as group:
             reason = first_leaf(group).reason
             self._losses[reason] = self._losses.get(reason, 0) + 1
             raise
         finally:
-            self._protocol = None
-            self._past = [_add(self._past, protocol.statistics())]
+            tell_down(reason)
             if protocol.first_data_ns is not None and protocol.last_data_ns is not None:
                 health.healthy_s = (protocol.last_data_ns - protocol.first_data_ns) / NS
-            self._queue.put_control(
-                [LinkDown(link=self.link, instruments=self.instruments, reason=reason, mono_ns=self._mono_ns())]
-            )
         raise AssertionError("wait_closed returns by raising")
 
     async def _drive(self, protocol: FeedProtocol, ws: WebSocketLink) -> NoReturn:

@@ -351,6 +351,37 @@ async def test_books_leave_live_with_the_link_and_start_afresh(autojump_clock: C
     assert bench.engine.books[A].counters.reconnects == 1
 
 
+@pytest.mark.parametrize("spoil", [b"\x83\x00", b"\x81\x02\xff\xfe"])
+async def test_books_leave_live_at_once_though_the_goodbye_takes_its_time(autojump_clock: Clock, spoil: bytes) -> None:
+    """The peer keeps the connection open and says nothing more, so closing takes its whole second."""
+    broken_ns: list[int] = []
+
+    async def break_and_stay(session: Session) -> None:
+        await session.hear()
+        await session.say(*(book(topic, 7, snapshot=True) for topic in TOPIC.values()))
+        await trio.sleep(3)
+        broken_ns.append(clock()[1])
+        await session.stream.send_all(spoil)
+        await trio.sleep(30)
+
+    bench = Bench(break_and_stay, Market())
+    frames: list[int] = []
+
+    async def count() -> None:
+        for _ in range(7):
+            frames.append(bench.feed.statistics().frames)
+            await trio.sleep(0.99)
+
+    began_ns = clock()[1]
+    await bench.over(8, count)
+    assert frames == sorted(frames)
+    first, last = bench.of(LinkDown)
+    assert (first.reason, last.reason) == ("protocol", "closed")
+    assert first.mono_ns == broken_ns[0]
+    second_try_ns = round((bench.exchange.times[1]) * 1e9)
+    assert second_try_ns - began_ns == pytest.approx(5e9, abs=1e7)  # 3 s, the goodbye, the wait
+
+
 async def test_accept_and_kick_is_backed_off(autojump_clock: Clock) -> None:
     bench = Bench(hang_up)
     await bench.over(400)
