@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Row = tuple[str, ...]
 
 HEADINGS: Final[Row] = ("", "case", "depth", "at", "samples", "median", "p99", "p99.9", "worst", "limit", "")
+_TABLE_WIDTH: Final = 110
 _LEFT: Final = (0, 1)  # columns of text; the others are numbers
 
 
@@ -185,6 +186,7 @@ def _write_rich(report: Report, out: TextIO) -> None:
     from rich.text import Text
 
     console = Console(file=out, highlight=False)
+    console.width = max(console.width, _TABLE_WIDTH)  # a figure that wraps is better than one that is cut short
     for line in machine_lines(report):
         console.print(Text(line, style="dim"))
     for title, rows in sections(report):
