@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from orderflow import bundled
-from orderflow.config.sources import SECRETS_NAME, SETTINGS_NAME
+from orderflow.config.sources import SECRETS_NAME, SETTINGS_NAME, same_file
 from orderflow.core.errors import ConfigError
 from orderflow.core.text import escape_text
 
@@ -36,7 +36,7 @@ def init(directory: Path, *, force: bool = False) -> list[Path]:
         written to.
     """
     files = {directory / SECRETS_NAME: (bundled.secrets_example().read_text("utf-8"), 0o600)}
-    if (directory / SETTINGS_NAME).resolve() != bundled.settings_file():
+    if not same_file(directory / SETTINGS_NAME, bundled.settings_file()):
         files[directory / SETTINGS_NAME] = (settings_template(), 0o644)
     problems = [reason for path in files if (reason := _obstacle(path, force=force))]
     if problems:

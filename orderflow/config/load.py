@@ -64,7 +64,7 @@ def load(
     environ = os.environ if environ is None else environ
     gathered = Gathered(cage.dynaconf_tokens())
     chosen = _environment(env or options.get("env"), environ, gathered.problems)
-    gathered.add_files(Path.cwd() if directory is None else directory, settings_file)
+    gathered.add_files(Path() if directory is None else directory, settings_file)  # a deleted one has no name
     gathered.add_variables(environ)
     gathered.add_options(options)
     origins: dict[str, Origin] = {}

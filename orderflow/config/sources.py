@@ -33,14 +33,19 @@ SECRETS_NAME: Final = ".secrets.toml"
 ENV_VARIABLE: Final = "ORDERFLOW_ENV"
 
 OPTION_NAMES: Final = {
+    "env": "--env",
     "symbols": "--symbol",
+    "category": "--category",
+    "depth": "--depth",
     "interval_s": "--interval",
     "duration_s": "--duration",
+    "log_format": "--log-format",
+    "log_level": "--log-level",
     "sim.seed": "--seed",
     "sim.host": "--host",
     "sim.port": "--port",
 }
-"""Options whose names are not simply the key's."""
+"""The settings that have an option of their own."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -55,7 +60,7 @@ class Place(msgspec.Struct, frozen=True):
 def places(directory: Path, settings_file: Path | None) -> Iterator[Place]:
     """The files that are read, in order. Nothing else ever is. Raises: ConfigError when the bundled one is missing."""
     own = bundled.settings_file()
-    here = _same_file(directory / SETTINGS_NAME, own)  # in a clone the two are one
+    here = same_file(directory / SETTINGS_NAME, own)  # in a clone the two are one
     yield Place(Source.BUNDLED, own, SETTINGS_NAME if here else f"{SETTINGS_NAME} (bundled)", True)
     if settings_file is not None:
         yield Place(Source.FILE, directory / settings_file, str(settings_file), True)
@@ -64,7 +69,8 @@ def places(directory: Path, settings_file: Path | None) -> Iterator[Place]:
     yield Place(Source.SECRETS, directory / SECRETS_NAME, SECRETS_NAME, False)
 
 
-def _same_file(one: Path, other: Path) -> bool:
+def same_file(one: Path, other: Path) -> bool:
+    """Whether both exist and are one."""
     try:
         return os.path.samefile(one, other)
     except (OSError, ValueError):
@@ -199,7 +205,7 @@ def _graft(tree: Tree, path: tuple[str, ...], node: Node) -> None:
 
 def option_name(key: str) -> str:
     """The option that sets a key."""
-    return OPTION_NAMES.get(key) or "--" + key.replace("_", "-").replace(".", "-")
+    return OPTION_NAMES.get(key, "--set")
 
 
 def _origins_in(source: Source, file: SettingsFile, table: str) -> Callable[[tuple[str, ...]], Origin]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 OPEN_S: Final = 8.0
 CLOCK_S: Final = 8.0  # the private link signs with the exchange's time, so it waits for it a little
+FEW: Final = 10  # books that are told one by one although there is nothing to tell of them
 SNAPSHOT_S: Final = 8.0  # for every book and the pong
 ACK_S: Final = 4.0  # for the answer to auth, then for those to the account's topics
 
@@ -143,7 +144,9 @@ class _PublicLook:
 
     def _not_open(self, error: TransientFeedError) -> list[Check]:
         lost = _lost(f"socket {self._link}", error, "bybit.public_ws_url", self._network)
-        return [lost, *(skipped(f"book {instrument}", "no connection") for instrument in self._instruments)]
+        count = len(self._instruments)
+        names = [f"book {instrument}" for instrument in self._instruments] if count <= FEW else [f"books {self._link}"]
+        return [lost, *(skipped(name, "no connection") for name in names)]
 
     def _verdict(self, lost: str) -> list[Check]:
         return [self._socket(lost), *(self._book(instrument, lost) for instrument in self._instruments)]

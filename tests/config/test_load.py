@@ -312,7 +312,7 @@ def test_problems_of_variables(folder: Folder, environ: dict[str, str], problem:
         ({"depth": "49"}, "--depth: depth = 49: expected 1, 50, 200 or 1000"),
         ({"symbols": ("BTC/USDT",)}, "--symbol: symbols = "),
         ({"interval_s": 0}, "--interval: interval_s = 0: expected a finite number"),
-        ({"dpeth": 1}, "--dpeth: dpeth: unknown setting; did you mean 'depth'?"),
+        ({"dpeth": 1}, "--set: dpeth: unknown setting; did you mean 'depth'?"),
         (
             {"bybit.api_key": CANARY},
             "expected in .secrets.toml or ORDERFLOW_BYBIT__API_KEY: everybody sees a command line",
@@ -593,3 +593,18 @@ def test_the_template_of_config_init_is_the_bundled_file_with_nothing_set(folder
     shown = settings_template().replace("\n# ", "\n")
     assert all(f"\n{line.split(' = ')[0]} = " in shown for line in bundled.settings_file().read_text().split("\n")
                if line[:1].isalpha())  # fmt: skip
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert load(environ={}).files == ("settings.toml (bundled)",)
+
+
+@pytest.mark.parametrize("key", ["bybit.rest_url", "feed.ack_timeout_s", "view.levels", "emoji"])
+def test_a_setting_without_an_option_of_its_own_is_named_after_set(key: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(environ={}, directory=tmp_path, options={key: "\x00"})
+    assert all(problem.startswith(f"--set: {key} ") for problem in caught.value.problems)

@@ -78,6 +78,12 @@ async def test_the_cure_outside_of_the_simulation_is_another() -> None:
     assert report["socket linear"].fix == "nobody listens there: check bybit.public_ws_url and its port"
 
 
+async def test_many_books_without_a_connection_are_one_line() -> None:
+    report = await examine({**all_at(a_closed_port()), "symbols": [f"A{number}USDT" for number in range(50)]})
+    assert report.status("books linear") is Status.SKIP
+    assert not any(check.name.startswith("book ") for check in report.checks)
+
+
 async def be_silent(stream: trio.SocketStream) -> None:
     await trio.sleep_forever()
 
