@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from orderflow.bench.machine import describe_machine
@@ -14,8 +16,11 @@ from orderflow.core.text import escape_text
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
+    from types import FrameType
 
 EXIT_BROKEN: Final = 1
+EXIT_TERMINATED: Final = 143
 
 
 def main(args: argparse.Namespace) -> int:
@@ -26,8 +31,9 @@ def main(args: argparse.Namespace) -> int:
     plan = make_plan(args)
     bench = Bench(plan, _say)
     try:
-        machine = describe_machine()
-        report = make_report(machine, plan, bench.frame_facts(), bench.run())
+        with _children_end_with_us():
+            machine = describe_machine()
+            report = make_report(machine, plan, bench.frame_facts(), bench.run())
     except ConfigError:
         raise
     except OrderflowError as exc:
@@ -38,6 +44,20 @@ def main(args: argparse.Namespace) -> int:
     else:
         write_table(report, sys.stdout)
     return 0 if report.holds else EXIT_BROKEN
+
+
+@contextmanager
+def _children_end_with_us() -> Iterator[None]:
+    """SIGTERM unwinds instead of ending us on the spot, so that no server or monitor of ours stays behind."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(EXIT_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(stage: str) -> None:

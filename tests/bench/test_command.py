@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 
 import msgspec
 import pytest
@@ -72,6 +73,24 @@ def test_work_not_done_is_no_figure(capsys: pytest.CaptureFixture[str], monkeypa
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "\x1b" not in captured.err
+
+
+def test_sigterm_unwinds_so_that_no_child_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    ended: list[bool] = []
+
+    def killed(*args: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr("orderflow.bench.stages.time_messages", killed)
+    with pytest.raises(SystemExit) as caught:
+        _run("--only", "message")
+    assert caught.value.code == 143
+    assert ended
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_options_that_cannot_be_are_the_command_lines_business() -> None:
