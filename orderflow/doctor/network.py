@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -50,7 +51,7 @@ def network_exams(settings: Settings) -> list[Exam]:
     credentials, signer = _credentials(settings)
     network = Network(settings, context, signer)
     exams = [_told("credentials", credentials)]
-    exams += [Exam(f"dns {host}", lambda h=host, p=port: check_name(h, p)) for host, port in _hosts(network)]  # type: ignore[misc] # a lambda's defaults have no types
+    exams += [Exam(f"dns {host}", partial(check_name, host, port)) for host, port in _hosts(network)]
     exams.append(Exam("rest", lambda: rest.check_rest(network)))
     counts: dict[str, int] = {}
     for books in plan_links(((key, settings.depth) for key in settings.instruments), settings.feed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import trio
 
 from orderflow.bybit.rest import CredentialsRefused, RestError, RestPaused, RestRefused
@@ -100,8 +101,6 @@ async def _within(ask: Callable[[], Awaitable[list[Check]]], name: str, network:
 
 
 def _timed(check: Check, took_ms: float) -> Check:
-    import msgspec
-
     return msgspec.structs.replace(check, took_ms=took_ms)
 
 
