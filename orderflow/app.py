@@ -35,6 +35,7 @@ from orderflow.core.types import (
     Alert,
     BookStateChanged,
     ClockOffset,
+    Distrust,
     FeedChange,
     InstrumentId,
     LinkChanged,
@@ -53,6 +54,7 @@ from orderflow.net.fanout import DropOldest, EventQueue, Latest
 from orderflow.net.feed import Feed
 from orderflow.net.retry import AttemptBudget
 from orderflow.net.tap import read_clocks
+from orderflow.net.watch import LoopWatch
 
 if TYPE_CHECKING:
     import ssl
@@ -72,7 +74,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIMER_S: Final = 0.1
-BEAT_S: Final = 0.1
 FACTS_RETRY_S: Final = 30.0
 VIEW_ALERTS: Final = 50
 RATE_FRAMES: Final = 20  # the message rate shown is that of so many frames: 5 s by default
@@ -133,6 +134,7 @@ class Monitor:
         self._rate_marks: deque[tuple[float, int]] = deque(maxlen=RATE_FRAMES)  # (uptime, messages) of past frames
         self._links: dict[str, LinkChanged] = {}
         self._notes: dict[str, str] = {}
+        self._watch = LoopWatch(settings.watch, clock, self._stalled, self._clock_stepped)
         self._producing = trio.CancelScope()
         self._stopping = ""
         self._final_books: bytes | None = None
@@ -152,7 +154,7 @@ class Monitor:
         async with trio.open_nursery() as consumers:
             await consumers.start(self._run_signals)
             await consumers.start(self._run_output)
-            consumers.start_soon(self._run_beat)
+            consumers.start_soon(self._watch.run, self._beat)
             drained = trio.Event()
             consumers.start_soon(self._run_alert_sink, drained)
             self._reporter.start(__version__, settings.env, names, settings.depth, settings.interval_s)
@@ -225,7 +227,7 @@ class Monitor:
         """Books and ticks as they are before the links go down: for the summary and `book_out`. Once."""
         if self._final_ticks:
             return
-        recv_ns, mono_ns = self._clock()
+        recv_ns, mono_ns = self._watch.look()
         self._final_ticks = tuple(self.engine.view(key, 1, recv_ns, mono_ns).tick for key in self.engine.books)
         self._final_books = self._dump_books() if self._book_out else None
 
@@ -273,11 +275,9 @@ class Monitor:
             async for _ in signals:
                 await self._write_books(self._dump_books())
 
-    async def _run_beat(self) -> None:
-        while True:
-            if self._watchdog is not None:
-                self._watchdog.beat()
-            await trio.sleep(BEAT_S)
+    def _beat(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.beat()
 
     async def _run_private(self, budget: AttemptBudget) -> None:
         """The account's own stream. Credentials that are refused end the run: whoever set them wants to know."""
@@ -324,7 +324,7 @@ class Monitor:
     async def _run_timer(self) -> None:
         while True:
             await trio.sleep(TIMER_S)
-            self._route(self.engine.apply(TimerDue(mono_ns=self._clock()[1])))
+            self._route(self.engine.apply(TimerDue(mono_ns=self._watch.look()[1])))
 
     async def _run_metrics(self) -> None:
         interval_s = self._settings.interval_s
@@ -335,7 +335,7 @@ class Monitor:
             if due < now:  # we stood still: no burst of overdue ticks
                 due = now + interval_s
             await trio.sleep_until(due)
-            recv_ns, mono_ns = self._clock()
+            recv_ns, mono_ns = self._watch.look()
             for tick in self.engine.apply(TickDue(recv_ns=recv_ns, mono_ns=mono_ns)):
                 if isinstance(tick, MetricsTick):
                     self._reporter.tick(tick)
@@ -406,6 +406,27 @@ class Monitor:
         self._reporter.feed(change)
         self._host.feed_change(change)
 
+    # --- time that went wrong
+
+    def _stalled(self, length_s: float) -> None:
+        """We stood still: what the books hold may be long past, and nobody knows what the links have lost."""
+        log.warning("the program stood still for %.1f s: no book is believed until it is fresh", length_s)
+        self._reporter.stall(length_s)
+        for event in self._queue.take_all():  # else a snapshot from before would make its book live again
+            self._route(self.engine.apply(event))
+        mono_ns = self._clock()[1]
+        for key in self.engine.books:
+            doubt = Distrust(instrument=key, reason="stall", mono_ns=mono_ns, refused=False)
+            self._route(self.engine.apply(doubt))
+
+    def _clock_stepped(self, by_s: float) -> None:
+        """Durations do not mind, but the offset to the exchange's clock moved along."""
+        log.warning("our clock was set %s by %.3f s", "forward" if by_s > 0 else "back", abs(by_s))
+        offset = self.engine.clock_offset
+        if offset is not None:
+            moved = msgspec.structs.replace(offset, offset_ms=offset.offset_ms + by_s * 1000)
+            self.engine.apply(moved)
+
     # --- consumers
 
     async def _run_output(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -432,7 +453,7 @@ class Monitor:
     # --- pictures and books
 
     def _frame(self) -> ViewFrame:
-        recv_ns, mono_ns = self._clock()
+        recv_ns, mono_ns = self._watch.look()
         levels = self._settings.view.levels
         messages = self._message_count()
         uptime_s = trio.current_time() - self._began

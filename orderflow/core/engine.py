@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from orderflow.core import metrics
 from orderflow.core.book import Book
-from orderflow.core.latency import LatencyHistogram
+from orderflow.core.latency import STAMPS_FOLD_AT, LatencyHistogram
 from orderflow.core.policy import BookPolicy, MetricsPolicy
 from orderflow.core.types import (
     LIVE,
@@ -70,7 +70,7 @@ class Engine:
         self._handlers: dict[type, Callable[..., tuple[Output, ...]]] = {
             BookUpdate: self.apply_book,
             Syncing: lambda e: self.books[e.instrument].syncing(e.reason, e.mono_ns),
-            Distrust: lambda e: self.books[e.instrument].distrust(e.reason, e.mono_ns),
+            Distrust: lambda e: self.books[e.instrument].distrust(e.reason, e.mono_ns, refused=e.refused),
             TopicRefused: lambda e: self.books[e.instrument].close("refused", e.mono_ns, e.text),
             LinkUp: self._link_up,
             LinkDown: lambda e: self._each(e.instruments, lambda book: book.link_down(e.reason, e.mono_ns)),
@@ -93,11 +93,20 @@ class Engine:
         book = self.books[update.instrument]
         outputs = book.apply(update)
         # Stamps are taken at arrival, so a stall of ours shows up in the figures.
-        book.gateway_to_socket.record(update.recv_ns // 1000 - update.exchange_ms * 1000 - self._offset_us)
-        if update.engine_ms is not None:
-            book.engine_to_gateway.record((update.exchange_ms - update.engine_ms) * 1000)
-        if self._clock is not None:
-            book.socket_to_book.record((self._clock() - update.mono_ns) // 1000)
+        done_ns = self._clock() if self._clock is not None else None
+        stamps = book.hops.stamps
+        stamps.append((update.recv_ns, update.exchange_ms, update.engine_ms, update.mono_ns, done_ns))
+        if len(stamps) >= STAMPS_FOLD_AT:
+            book.hops.fold(self._offset_us)
+        return outputs
+
+    def apply_all(self, events: Iterable[Event]) -> list[Output]:
+        """`apply` for every event of one socket read; the outputs in order."""
+        outputs: list[Output] = []
+        for event in events:
+            told = self.apply_book(event) if type(event) is BookUpdate else self.apply(event)
+            if told:
+                outputs += told
         return outputs
 
     def _each(self, keys: Iterable[InstrumentId], act: Callable[[Book], tuple[Output, ...]]) -> tuple[Output, ...]:
@@ -115,9 +124,14 @@ class Engine:
         return _NOTHING
 
     def _learn_offset(self, event: ClockOffset) -> tuple[Output, ...]:
+        self._fold()  # what came before was measured with the old one
         self.clock_offset = event
         self._offset_us = round(event.offset_ms * 1000)
         return _NOTHING
+
+    def _fold(self) -> None:
+        for book in self.books.values():
+            book.hops.fold(self._offset_us)
 
     # --- ticks
 
@@ -126,9 +140,8 @@ class Engine:
         for book in self.books.values():
             ticks.append(self._tick(book, event.recv_ns, event.mono_ns))
             for hop in _HOPS[:3]:
-                interval: LatencyHistogram = getattr(book, hop)
-                self._totals[hop].merge(interval)
-                interval.clear()
+                self._totals[hop].merge(getattr(book.hops, hop))
+            book.hops.clear()
             if self._clock is not None:
                 self._totals["book_to_metrics"].record((self._clock() - event.mono_ns) // 1000)
         return tuple(ticks)
@@ -139,7 +152,9 @@ class Engine:
         policy = self._metrics
         inverse = key.category is Category.INVERSE
         seen = metrics.measure(book.levels, policy.levels, policy.band_bps, inverse) if live else metrics.BookMetrics()
-        feed = book.gateway_to_socket.percentiles()
+        hops = book.hops
+        hops.fold(self._offset_us)
+        feed = hops.gateway_to_socket.percentiles()
         facts = self.facts.get(key)
         return MetricsTick(
             ts=recv_ns // 1_000_000,
@@ -172,15 +187,15 @@ class Engine:
             truncated=seen.truncated,
             latency_ms=feed.p50,
             latency_error_ms=self.clock_offset.error_ms if self.clock_offset else None,
-            latency_negative=book.gateway_to_socket.negative,
+            latency_negative=hops.gateway_to_socket.negative,
             book_age_ms=round((mono_ns - book.last_mono_ns) / 1e6, 3) if book.last_mono_ns is not None else None,
             u=book.u,
             seq=book.seq,
             counters=book.counters.freeze(),
             hops=HopLatency(
-                engine_to_gateway=book.engine_to_gateway.percentiles(),
+                engine_to_gateway=hops.engine_to_gateway.percentiles(),
                 gateway_to_socket=feed,
-                socket_to_book=book.socket_to_book.percentiles(),
+                socket_to_book=hops.socket_to_book.percentiles(),
                 book_to_metrics=Percentiles(),
             ),
         )
@@ -199,13 +214,14 @@ class Engine:
 
     def total_latency(self) -> HopLatency:
         """Every hop since start, over all books, the interval that is running included."""
+        self._fold()
         merged: dict[str, Percentiles] = {}
         for hop in _HOPS:
             total = LatencyHistogram()
             total.merge(self._totals[hop])
             if hop != "book_to_metrics":
                 for book in self.books.values():
-                    total.merge(getattr(book, hop))
+                    total.merge(getattr(book.hops, hop))
             merged[hop] = total.percentiles()
         return HopLatency(**merged)
 

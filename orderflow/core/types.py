@@ -145,6 +145,7 @@ class Distrust(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     instrument: InstrumentId
     reason: str
     mono_ns: int
+    refused: bool = True  # whether it was a message, to be counted
 
 
 class LinkUp(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -57,6 +57,16 @@ class EventQueue:
         self._depth -= len(events)
         return events
 
+    def take_all(self) -> list[Event]:
+        """Everything that waits, oldest first, without waiting."""
+        events: list[Event] = []
+        while True:
+            try:
+                events += self._receive.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                self._depth -= len(events)
+                return events
+
     def close(self) -> None:
         """No more events come; what is queued is still handed out."""
         self._send.close()

@@ -187,9 +187,11 @@ class Feed:
             due_ns = protocol.next_deadline_ns()
             with trio.move_on_after(max(0, due_ns - self._mono_ns()) / NS):
                 await self._wake.wait()
-            if self._mono_ns() - due_ns > _STALL_NS:
+            late_ns = self._mono_ns() - due_ns
+            if late_ns > _STALL_NS:
                 protocol.forgive(self._mono_ns())
-                await trio.lowlevel.checkpoint()  # let the reader have what queued up meanwhile
+            if late_ns >= 0:
+                await trio.lowlevel.checkpoint()  # what is due may be here: the reader has its turn before any verdict
 
 
 def _add(past: list[ProtocolStatistics], last: ProtocolStatistics) -> ProtocolStatistics:

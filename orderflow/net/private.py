@@ -158,7 +158,8 @@ class PrivateLink:
             late_ns = self._clock()[1] - due_ns
             if late_ns > _STALL_NS:
                 protocol.forgive(late_ns)
-                await trio.lowlevel.checkpoint()  # let the reader have what queued up meanwhile
+            if late_ns >= 0:
+                await trio.lowlevel.checkpoint()  # what is due may be here: the reader has its turn before any verdict
 
     def _handle(self, event: PrivateEvent, up: Callable[[], None]) -> None:
         match event:

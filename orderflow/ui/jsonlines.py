@@ -97,6 +97,11 @@ def encode_dropped(lines: int, *, ts: int) -> str:
     return _line("dropped", ts, {"lines": lines})
 
 
+def encode_stall(length_s: float, *, ts: int) -> str:
+    """The program stood still for so long; every book is distrusted until it is fresh."""
+    return _line("stall", ts, {"length_s": round(length_s, 3)})
+
+
 def encode_event(event: str, *, ts: int, **fields: object) -> str:
     """Any other event, of builtins and Structs."""
     return _line(event, ts, msgspec.to_builtins(fields))

@@ -24,6 +24,7 @@ class Reporter(Protocol):
     def tick(self, tick: MetricsTick) -> None: ...
     def alert(self, alert: Alert) -> None: ...
     def feed(self, change: FeedChange) -> None: ...
+    def stall(self, length_s: float) -> None: ...
     def summary(self, summary: Summary) -> None: ...
 
 
@@ -49,6 +50,9 @@ class JsonReporter:
     def feed(self, change: FeedChange) -> None:
         self._put(jsonlines.encode_feed(change, ts=_now_ms()))
 
+    def stall(self, length_s: float) -> None:
+        self._put(jsonlines.encode_stall(length_s, ts=_now_ms()))
+
     def summary(self, summary: Summary) -> None:
         self._put(jsonlines.encode_summary(summary, ts=_now_ms()))
 
@@ -72,6 +76,9 @@ class HumanReporter:
     def feed(self, change: FeedChange) -> None:
         if is_news(change):
             self._put(line.format_feed(change, self._look))
+
+    def stall(self, length_s: float) -> None:
+        pass  # the log has it, and every book says it
 
     def summary(self, summary: Summary) -> None:
         self._put(line.format_summary(summary, self._look))

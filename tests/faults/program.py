@@ -145,7 +145,16 @@ class Exchange:
     def options(self) -> list[str]:
         """Command line options that point the program here, without REST and the private stream."""
         url = self.server.public_url
-        return ["--set", f"bybit.public_ws_url={url}", "--set", "bybit.rest_url=", "--set", "bybit.private_ws_url="]
+        return [
+            "--symbol",
+            "BTCUSDT",
+            "--set",
+            f"bybit.public_ws_url={url}",
+            "--set",
+            "bybit.rest_url=",
+            "--set",
+            "bybit.private_ws_url=",
+        ]
 
     def __enter__(self) -> Exchange:
         self._thread.start()
@@ -161,7 +170,16 @@ class Exchange:
 
 def nowhere() -> list[str]:
     """Options that point the program at a port where nobody listens."""
-    return ["--set", f"bybit.public_ws_url={NOWHERE}", "--set", "bybit.rest_url=", "--set", "bybit.private_ws_url="]
+    return [
+        "--symbol",
+        "BTCUSDT",
+        "--set",
+        f"bybit.public_ws_url={NOWHERE}",
+        "--set",
+        "bybit.rest_url=",
+        "--set",
+        "bybit.private_ws_url=",
+    ]
 
 
 def alive_children(pid: int) -> Iterator[int]:

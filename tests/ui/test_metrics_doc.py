@@ -84,12 +84,13 @@ def events(tick: MetricsTick) -> dict[str, str]:
         "alert": jsonlines.encode_alert(alert),
         "feed link": jsonlines.encode_feed(link, ts=TS),
         "feed book": jsonlines.encode_feed(book, ts=TS),
+        "stall": jsonlines.encode_stall(12.345, ts=TS),
         "dropped": jsonlines.encode_dropped(17, ts=TS),
         "summary": jsonlines.encode_summary(summary, ts=TS),
     }
 
 
-@pytest.mark.parametrize("name", ["start", "tick", "alert", "feed link", "feed book", "dropped", "summary"])
+@pytest.mark.parametrize("name", ["start", "tick", "alert", "feed link", "feed book", "stall", "dropped", "summary"])
 def test_json_examples_are_what_is_written(name: str, tick: MetricsTick) -> None:
     example, real = json.loads(EXAMPLES[name]), json.loads(events(tick)[name])
     for nested in ("tick", "books"):
