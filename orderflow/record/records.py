@@ -119,6 +119,13 @@ class Refused(_Note, frozen=True, kw_only=True, tag="refused"):
     """The event queue was full: the last queue item never reached the engine."""
 
 
+class Given(_Note, frozen=True, kw_only=True, tag="given"):
+    """The engine was given these events past the queue, after `applied` queue items."""
+
+    applied: int
+    events: list[WireEvent]
+
+
 class Link(_Note, frozen=True, kw_only=True, tag="link"):
     """What plugins and people were told of a connection, after `applied` queue items."""
 
@@ -169,13 +176,13 @@ class End(_Note, frozen=True, kw_only=True, tag="end"):
     reason: str
 
 
-Note = Session | Opened | Lost | Sent | Control | Fed | Refused | Link | Gap | Checkpoint | End
+Note = Session | Opened | Lost | Sent | Control | Fed | Refused | Given | Link | Gap | Checkpoint | End
 Record = Frames | Timer | Tick | Note
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Note)
 _KNOWN: Final = frozenset(
-    {"session", "opened", "lost", "sent", "control", "fed", "refused", "link", "gap", "checkpoint", "end"}
+    {"session", "opened", "lost", "sent", "control", "fed", "refused", "given", "link", "gap", "checkpoint", "end"}
 )
 
 
