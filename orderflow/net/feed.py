@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import msgspec
 import trio
@@ -20,13 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from orderflow.core.policy import LinkPolicy, RetryPolicy
-    from orderflow.core.types import Category, InstrumentId, LinkChanged
+    from orderflow.core.types import Category, Event, InstrumentId, LinkChanged
     from orderflow.net.fanout import EventQueue
     from orderflow.net.retry import AttemptBudget
     from orderflow.net.tap import Clock
     from orderflow.net.ws import Dial, WebSocketLink
 
 _STALL_NS = NS  # a wake-up this late means that the process stood still, not that the peer is silent
+
+
+class FeedTap(Protocol):
+    """Listens to one connection, for a recording; never waits and never raises."""
+
+    def opened(self) -> None: ...
+    def batch(self, messages: list[bytes], recv_ns: int, mono_ns: int, events: list[Event]) -> None: ...
+    def sent(self, text: str) -> None: ...
+    def lost(self, reason: str, detail: str) -> None: ...
 
 
 class FeedStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +58,7 @@ class Feed:
     Args:
         link: its name; books: (instrument, depth), all of `category`; queue: where events go.
         clock: (wall ns, monotonic ns), of every stamp and deadline.
+        make_tap: makes the listener of each new connection.
     """
 
     def __init__(
@@ -63,6 +73,7 @@ class Feed:
         ssl_context: ssl.SSLContext | None = None,
         dial: Dial | None = None,
         clock: Clock = read_clocks,
+        make_tap: Callable[[], FeedTap] | None = None,
     ) -> None:
         self.link = link
         self.instruments = tuple(instrument for instrument, _ in books)
@@ -74,6 +85,8 @@ class Feed:
         self._ssl_context = ssl_context
         self._dial = dial
         self._clock = clock
+        self._make_tap = make_tap
+        self._tap: FeedTap | None = None
         self._wake = trio.Event()
         self._resyncs: list[tuple[InstrumentId, str]] = []
         self._protocol: FeedProtocol | None = None
@@ -123,6 +136,7 @@ class Feed:
     async def _run_link(self, health: LinkHealth, up: Callable[[], None]) -> NoReturn:
         """One connection, from dialling to its loss. Raises: TransientFeedError, alone or in a group."""
         protocol = FeedProtocol(self.link, self._category, self._books, self._policy)
+        tap = self._tap = self._make_tap() if self._make_tap is not None else None
         is_down = False
 
         def tell_down(reason: str) -> None:
@@ -140,6 +154,8 @@ class Feed:
             if is_down:
                 return
             events = protocol.receive(messages, recv_ns, mono_ns)
+            if tap is not None:
+                tap.batch(messages, recv_ns, mono_ns, events)
             if events:
                 self._queue.put_nowait(events)
             if protocol.has_data_to_send:
@@ -153,6 +169,8 @@ class Feed:
                 self._protocol = protocol
                 self._resyncs.clear()  # what the last link did not live to do, this one does anyway
                 self._connects += 1
+                if tap is not None:
+                    tap.opened()
                 self._queue.put_control(protocol.opened(self._mono_ns()))
                 up()
                 try:
@@ -165,6 +183,8 @@ class Feed:
         except* TransientFeedError as group:
             reason = first_leaf(group).reason
             self._losses[reason] = self._losses.get(reason, 0) + 1
+            if tap is not None:
+                tap.lost(reason, first_leaf(group).detail)
             raise
         finally:
             tell_down(reason)
@@ -184,6 +204,8 @@ class Feed:
                 self._queue.put_control(events)
             for text in protocol.data_to_send():
                 await ws.send(text)
+                if self._tap is not None:
+                    self._tap.sent(text)
             due_ns = protocol.next_deadline_ns()
             with trio.move_on_after(max(0, due_ns - self._mono_ns()) / NS):
                 await self._wake.wait()
