@@ -529,6 +529,18 @@ def test_no_pong_in_ten_seconds_is_a_loss_though_data_flows() -> None:
     assert (caught.value.reason, str(caught.value)) == ("pong", "pong: no pong in 10 s")
 
 
+def test_pings_more_often_than_pongs_are_due_do_not_put_off_the_verdict() -> None:
+    link = synced("A", policy=LinkPolicy(ping_interval_s=2, pong_timeout_s=10))
+    pings = []
+    with pytest.raises(HeartbeatLost):
+        for _ in range(13):
+            link.now_ns += NS
+            link.protocol.on_time(link.now_ns)
+            pings += link._collect()
+    assert len(pings) == 1
+    assert link.now_ns == (100 + 12) * NS
+
+
 def test_no_frame_at_all_in_thirty_seconds_is_a_loss() -> None:
     policy = LinkPolicy(ping_interval_s=60)
     link = synced("A", policy=policy)
