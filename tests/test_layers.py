@@ -30,6 +30,7 @@ LAYERS: Final = {
     "watchdog": 3,
     "bench": 4,
     "doctor": 4,
+    "soak": 4,
     "app": 4,
     "commands": 4,
     "cli": 4,
@@ -46,6 +47,8 @@ SIBLINGS: Final = {  # of one layer, and yet one may use the other; and nobody e
     ("cli", "bench"),
     ("cli", "commands"),
     ("cli", "doctor"),
+    ("cli", "soak"),
+    ("soak", "app"),  # runs the monitor under faults
     ("commands", "app"),
     ("commands", "doctor"),
     ("__main__", "cli"),
