@@ -36,6 +36,7 @@ from orderflow.core.types import (
     BookStateChanged,
     ClockOffset,
     Distrust,
+    Event,
     FeedChange,
     InstrumentId,
     LinkChanged,
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
     from orderflow.hooks.host import PluginHost
     from orderflow.net.private import PrivateLink
     from orderflow.net.rest import RestClient
+    from orderflow.record.recorder import GapNews, Recorder
+    from orderflow.net.feed import FeedTap
     from orderflow.net.tap import Clock
     from orderflow.signals import StopSignals
     from orderflow.ui.report import Reporter
@@ -95,6 +98,7 @@ class Monitor:
         show: the live view; None: lines only.
         signals: where SIGINT and SIGTERM arrive; None: they are not ours. watchdog: told that the event loop lives.
         book_out: where every book is written at the end and on SIGUSR1.
+        recorder: records the run; closed at its end.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Monitor:
         signals: StopSignals | None = None,
         watchdog: Watchdog | None = None,
         book_out: Path | None = None,
+        recorder: Recorder | None = None,
         clock: Clock = read_clocks,
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -123,7 +128,10 @@ class Monitor:
         self._rng = rng
         books = [(instrument, settings.depth) for instrument in settings.instruments]
         self.engine = Engine(books, settings.book, settings.metrics, clock=time.monotonic_ns)
-        self._queue = EventQueue(settings.queues.events)
+        self._recorder = recorder
+        self._recording = trio.CancelScope()
+        events = settings.queues.events
+        self._queue = EventQueue(events) if recorder is None else recorder.make_queue(events)
         self._alerts: DropOldest[Alert] = DropOldest(settings.queues.alerts)
         self._frames: Latest[ViewFrame] = Latest()
         self._private: DropOldest[PrivateMessage] = DropOldest(settings.queues.events)
@@ -158,6 +166,10 @@ class Monitor:
             drained = trio.Event()
             consumers.start_soon(self._run_alert_sink, drained)
             self._reporter.start(__version__, settings.env, names, settings.depth, settings.interval_s)
+            started_ns = self._clock()[0]
+            if self._recorder is not None:
+                self._begin_recording(self._recorder, started_ns)
+                consumers.start_soon(self._run_recorder, self._recorder)
             self._host.start(
                 StartInfo(
                     version=__version__,
@@ -165,7 +177,7 @@ class Monitor:
                     instruments=tuple(settings.instruments),
                     depth=settings.depth,
                     interval_s=settings.interval_s,
-                    ts=self._clock()[0] // 1_000_000,
+                    ts=started_ns // 1_000_000,
                 )
             )
             shown = trio.Event()
@@ -238,8 +250,9 @@ class Monitor:
         for books in plan_links(((key, settings.depth) for key in settings.instruments), settings.feed):
             category = books[0][0].category
             number = seen[category] = seen.get(category, 0) + 1
+            name = f"{category}" if number == 1 else f"{category}#{number}"
             feed = Feed(
-                f"{category}" if number == 1 else f"{category}#{number}",
+                name,
                 settings.bybit.public_ws_url.replace("{category}", category),
                 category,
                 books,
@@ -247,6 +260,7 @@ class Monitor:
                 settings.feed,
                 ssl_context=context,
                 clock=self._clock,
+                make_tap=self._tap_of(name, books),
             )
             self._feeds.append(feed)
             self._feed_of.update(dict.fromkeys(feed.instruments, feed))
@@ -320,11 +334,19 @@ class Monitor:
                 outputs = apply(event)
                 if outputs:
                     self._route(outputs)
+            if self._recorder is not None:
+                self._recorder.item_applied()
+
+    def _give(self, event: Event) -> tuple[Output, ...]:
+        """To the engine, past the queue."""
+        if self._recorder is not None:
+            self._recorder.given(event)
+        return self.engine.apply(event)
 
     async def _run_timer(self) -> None:
         while True:
             await trio.sleep(TIMER_S)
-            self._route(self.engine.apply(TimerDue(mono_ns=self._watch.look()[1])))
+            self._route(self._give(TimerDue(mono_ns=self._watch.look()[1])))
 
     async def _run_metrics(self) -> None:
         interval_s = self._settings.interval_s
@@ -336,7 +358,7 @@ class Monitor:
                 due = now + interval_s
             await trio.sleep_until(due)
             recv_ns, mono_ns = self._watch.look()
-            for tick in self.engine.apply(TickDue(recv_ns=recv_ns, mono_ns=mono_ns)):
+            for tick in self._give(TickDue(recv_ns=recv_ns, mono_ns=mono_ns)):
                 if isinstance(tick, MetricsTick):
                     self._reporter.tick(tick)
                     for alert in self._host.tick(tick):
@@ -403,8 +425,50 @@ class Monitor:
         if isinstance(change, LinkChanged):
             change = msgspec.structs.replace(change, ts=self._clock()[0] // 1_000_000)
             self._links[change.link] = change
+            if self._recorder is not None:
+                self._recorder.link_changed(change)
         self._reporter.feed(change)
         self._host.feed_change(change)
+
+    # --- recording
+
+    def _begin_recording(self, recorder: Recorder, started_ns: int) -> None:
+        from orderflow.record.records import Session
+
+        settings = self._settings
+        session = Session(
+            session="",
+            version=__version__,
+            env=settings.env,
+            instruments=list(settings.instruments),
+            depth=settings.depth,
+            interval_s=settings.interval_s,
+            book=settings.book,
+            metrics=settings.metrics,
+            started_ns=started_ns,
+            plugins=list(settings.plugins.enabled),
+        )
+        recorder.begin(self.engine, session, self._tell_gap)
+
+    async def _run_recorder(self, recorder: Recorder) -> None:
+        with self._recording:
+            await recorder.run()
+
+    def _tap_of(self, link: str, books: list[tuple[InstrumentId, int]]) -> Callable[[], FeedTap] | None:
+        recorder = self._recorder
+        if recorder is None:
+            return None
+        category = books[0][0].category
+        url = self._settings.bybit.public_ws_url.replace("{category}", category)
+        return lambda: recorder.connection(link, category, url, books)
+
+    def _tell_gap(self, news: GapNews) -> None:
+        """A gap in the recording began or ended: an alert, with any book's tick as its evidence."""
+        from orderflow.record.news import gap_alert
+
+        recv_ns, mono_ns = self._clock()
+        key = next(iter(self.engine.books))
+        self._alerts.put(gap_alert(news, self.engine.view(key, 1, recv_ns, mono_ns).tick))
 
     # --- time that went wrong
 
@@ -414,10 +478,12 @@ class Monitor:
         self._reporter.stall(length_s)
         for event in self._queue.take_all():  # else a snapshot from before would make its book live again
             self._route(self.engine.apply(event))
+        if self._recorder is not None:
+            self._recorder.all_applied()
         mono_ns = self._clock()[1]
         for key in self.engine.books:
             doubt = Distrust(instrument=key, reason="stall", mono_ns=mono_ns, refused=False)
-            self._route(self.engine.apply(doubt))
+            self._route(self._give(doubt))
 
     def _clock_stepped(self, by_s: float) -> None:
         """Durations do not mind, but the offset to the exchange's clock moved along."""
@@ -425,7 +491,7 @@ class Monitor:
         offset = self.engine.clock_offset
         if offset is not None:
             moved = msgspec.structs.replace(offset, offset_ms=offset.offset_ms + by_s * 1000)
-            self.engine.apply(moved)
+            self._give(moved)
 
     # --- consumers
 
@@ -494,6 +560,10 @@ class Monitor:
         if self._final_books is not None:
             with trio.move_on_after(self._settings.stop_timeout_s / 4):
                 await self._write_books(self._final_books)
+        if self._recorder is not None:
+            self._recording.cancel()
+            with trio.move_on_after(self._settings.stop_timeout_s / 4):
+                await self._recorder.close()
         summary = self._summary()
         self._host.stop(summary)
         self._reporter.summary(summary)
@@ -509,6 +579,8 @@ class Monitor:
             notes.append(f"{self._alerts.dropped} alerts were dropped because more came than could be shown")
         if self._private.dropped:
             notes.append(f"{self._private.dropped} private messages were dropped because plugins were too slow")
+        if self._recorder is not None:
+            notes.append(_recording_note(self._recorder))
         return Summary(
             uptime_s=trio.current_time() - self._began,
             messages=self._message_count(),
@@ -522,6 +594,12 @@ class Monitor:
             clock=self.engine.clock_offset,
             notes=tuple(notes),
         )
+
+
+def _recording_note(recorder: Recorder) -> str:
+    from orderflow.record.news import summary_note
+
+    return summary_note(recorder.statistics(), recorder.folder)
 
 
 def _replace_file(path: Path, data: bytes) -> None:
