@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from sortedcontainers import SortedList
 
-from orderflow.core.latency import LatencyHistogram
+from orderflow.core.latency import MessageHops
 from orderflow.core.types import (
     LIVE,
     BookCounters,
@@ -211,14 +211,12 @@ class Book:
         "chained",
         "counters",
         "depth",
-        "engine_to_gateway",
-        "gateway_to_socket",
+        "hops",
         "instrument",
         "last_mono_ns",
         "levels",
         "reason",
         "seq",
-        "socket_to_book",
         "state",
         "u",
     )
@@ -234,9 +232,7 @@ class Book:
         self.seq: int | None = None
         self.last_mono_ns: int | None = None  # when the last message was applied (its receive stamp)
         self.counters = Counters()
-        self.engine_to_gateway = LatencyHistogram()  # of the current interval, like the next two
-        self.gateway_to_socket = LatencyHistogram()
-        self.socket_to_book = LatencyHistogram()
+        self.hops = MessageHops()
         self._policy = policy
         self._contradicted_ns: int | None = None  # crossed or locked since
         self._unsure_ns: int | None = None  # not live since, for the time to recover
