@@ -21,6 +21,7 @@ from orderflow.bybit.topics import TopicTable
 from orderflow.core.errors import FeedOverrun, WireError
 from orderflow.core.types import BookUpdate, TickDue, TimerDue
 from orderflow.net.fanout import EventQueue
+from orderflow.net.tap import read_clocks
 from orderflow.record.format import Chunk, Encoder
 from orderflow.record.images import take_checkpoint
 from orderflow.record.records import (
@@ -83,6 +84,10 @@ class GapNews(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
 
+def _ignore(news: GapNews) -> None:
+    """Nobody wants to know."""
+
+
 class _OpenGap:
     """A gap that is still growing."""
 
@@ -98,20 +103,16 @@ class Recorder:
     """Records one run into one folder. Making it takes the folder's lock; run `run`, then `close`.
 
     Args:
-        engine: to picture its books after a gap and at the beginning of each file.
-        notify: told when gaps begin and end.
         clock: (wall ns, monotonic ns).
 
     Raises: ConfigError when somebody else records into the folder, or nobody can.
     """
 
-    def __init__(
-        self, folder: Path, policy: RecordPolicy, clock: Clock, notify: Callable[[GapNews], None] = lambda news: None
-    ) -> None:
+    def __init__(self, folder: Path, policy: RecordPolicy, clock: Clock = read_clocks) -> None:
         self.applied = 0  # queue items the engine has had
         self._policy = policy
         self._clock = clock
-        self._notify = notify
+        self._notify: Callable[[GapNews], None] = _ignore
         self._session_id = os.urandom(16)
         self._writer = RecordingWriter(folder, policy, self._session_id)
         self._encoder = Encoder()
@@ -132,12 +133,25 @@ class Recorder:
         self._max_frames = policy.queue_frames
         self._max_bytes = int(policy.queue_mb * _MB)
 
-    def begin(self, engine: Engine, session: Session) -> None:
-        """The run starts: what is recorded from now on needs this to be replayed."""
+    def begin(self, engine: Engine, session: Session, notify: Callable[[GapNews], None] = _ignore) -> None:
+        """The run starts: what is recorded from now on needs this to be replayed.
+
+        Args: engine: to picture its books after a gap and at the beginning of each file; notify: told when gaps begin
+            and end.
+        """
         self._engine = engine
+        self._notify = notify
         self._session = msgspec.structs.replace(session, session=self._session_id.hex())
         self._encoder.stamp(session.started_ns)
         self._head(resumed=False)
+
+    def make_queue(self, limit: int) -> EventQueue:
+        """The event queue of the run: what is put into it is recorded."""
+        return RecordedQueue(limit, self)
+
+    @property
+    def folder(self) -> str:
+        return str(self._writer.folder)
 
     def statistics(self) -> RecorderStatistics:
         return RecorderStatistics(
