@@ -83,7 +83,8 @@ class BookFaults:
                 strand.hurt = True
                 return [told, self._put_in(strand, _too_many(mangle.read(snapshot), topic, int(fault.number("count"))))]
             case "flood":
-                self._flood(fault, peer, topic, strand, fault.number("seconds"), strand.life)
+                life = strand.life  # the flood comes behind this message
+                self._at(0.0, lambda: self._flood(fault, peer, topic, strand, fault.number("seconds"), life))
                 return [told]
             case _:
                 return [told, self._crossed(fault, peer, topic, strand, mangle.read(snapshot)["data"])]

@@ -1,0 +1,1 @@
+"""`orderflow soak`: the real monitor against the simulated exchange, random faults, every promise checked."""

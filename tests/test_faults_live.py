@@ -1,0 +1,269 @@
+"""Every fault against the real monitor over real sockets: its name, the wire, the book after it.
+
+One row per fault. The assertion is threefold (reliability.md section 4): the state or loss by its name and counter, the
+exchange's own log of what the client did, and in the end every book equal to the exchange's, level by level.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import pytest
+import trio
+
+from orderflow.core.types import Category, InstrumentId
+from orderflow.sim.catalogue import catalogue_by_id
+from orderflow.sim.faultlist import KINDS, parse_fault
+from orderflow.sim.server import ServerPolicy, SimConfig, SimServer, serve
+from orderflow.soak.compare import differences
+from orderflow.soak.watched import Watched, open_watched, quick_settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.socket
+
+BTC, ETH = InstrumentId(Category.LINEAR, "BTCUSDT"), InstrumentId(Category.LINEAR, "ETHUSDT")
+HIT: Final = "topic=orderbook.50.BTCUSDT"
+IN_TIME_S: Final = 6.0
+
+
+class Row(NamedTuple):
+    """Args: faults: armed together; state: what the hit book passes through; loss: why the link goes down; counter: of
+    the hit book, and the least it grows by; feed: a counter of the link; wire: a word of the exchange's log."""
+
+    faults: str
+    state: tuple[str, str] | None = None
+    loss: str = ""
+    counter: tuple[str, int] | None = None
+    feed: str = ""
+    wire: tuple[str, Any] | None = None
+
+    @property
+    def harmless(self) -> bool:
+        return self.state is None and not self.loss
+
+
+ROWS: Final = (
+    # opening
+    Row("http:status=503,n=2 reset", loss="status"),
+    Row("http:status=502,n=1 reset", loss="status"),
+    Row("http:status=302,location=ws://127.0.0.1:1/,n=1 reset", loss="status"),
+    Row("silent:n=1 reset", loss="timeout"),
+    Row("drip:n=1 reset", loss="timeout"),
+    Row("garbage:n=1 reset", loss="garbage"),
+    Row("hangup:n=1 reset", loss="closed"),
+    Row("reset-upgrade:n=1 reset", loss="closed"),
+    # the link
+    Row("reset", loss="reset"),
+    Row("eof", loss="eof"),
+    Row("close:code=1012", loss="closed", wire=("close", 1012)),
+    Row("half-close", loss="eof"),
+    Row("goodbye", loss="closed", wire=("close", 1000)),
+    Row("torn", loss="reset"),
+    Row("stall:seconds=3", loss="pong"),
+    Row("black-hole:seconds=3", loss="pong"),
+    Row("bad-utf8", loss="protocol", wire=("close", 1007)),
+    Row("bad-frame", loss="protocol", wire=("close", 1002)),
+    Row("oversized", loss="protocol", wire=("close", 1009)),
+    Row("kick:for=1", loss="reset"),
+    Row("pings:rate=100,seconds=0.5", wire=("pong", 40)),
+    Row("stall:seconds=0.4"),
+    # replies
+    Row(f"ack-late:delay=0.7,for=2 drop:{HIT}", state=("suspect", "gap"), feed="acks_missing"),
+    Row(f"ack-lost:for=2 drop:{HIT}", state=("suspect", "gap"), feed="acks_missing"),
+    Row(f"ack-foreign:for=2 drop:{HIT}", state=("suspect", "gap"), feed="unknown"),
+    Row(f"refuse:{HIT},n=2,text=%1b[31mno reset", state=("closed", "refused"), feed="topics_refused"),
+    Row("pong-late:delay=0.3,for=1"),
+    Row("pong-lost:for=2", loss="pong"),
+    # topics
+    Row(f"no-snapshot:{HIT},n=1 drop:{HIT}", state=("suspect", "gap"), counter=("resyncs", 2)),
+    Row(f"no-snapshot:{HIT},n=2 drop:{HIT}", loss="snapshot"),
+    Row(f"mute:{HIT},for=2", state=("stale", "silent"), counter=("resyncs", 1)),
+    Row("extra:for=0.5", feed="unknown"),
+    # books
+    Row(f"drop:{HIT}", state=("suspect", "gap"), counter=("gaps", 1)),
+    Row(f"drop:{HIT},count=9", state=("suspect", "gap"), counter=("missed", 9)),
+    Row(f"duplicate:{HIT}", counter=("duplicates", 1)),
+    Row(f"late:{HIT},count=4", counter=("duplicates", 1)),
+    Row(f"reorder:{HIT}", state=("suspect", "gap"), counter=("gaps", 1)),
+    *(
+        Row(f"corrupt:{HIT},how={how}", state=("suspect", reason), counter=("resyncs", 1))
+        for how, reason in {
+            "json": "json",
+            "types": "shape",
+            "nan": "number",
+            "number": "number",
+            "nesting": "shape",
+            "control": "symbol",
+            "shape": "gap",
+            "missing": "shape",
+        }.items()
+    ),
+    Row(f"corrupt:{HIT},how=huge", state=("suspect", ""), counter=("refused", 1)),
+    Row(f"foreign:{HIT}", state=("suspect", "symbol"), counter=("refused", 1)),
+    Row(f"cross:{HIT},seconds=1", state=("suspect", "crossed"), counter=("resyncs", 1)),
+    Row(f"cross:{HIT},seconds=0.1", state=("suspect", "crossed"), counter=("crossed", 1)),
+    Row(f"lock:{HIT},seconds=1", state=("suspect", "locked"), counter=("resyncs", 1)),
+    Row(f"lock:{HIT},seconds=0.1", counter=("locked", 1)),
+    Row(f"unknown-delete:{HIT}", counter=("unknown_deletes", 1)),
+    Row(f"overfull:{HIT}", state=("suspect", "depth"), counter=("refused", 1)),
+    Row(f"restart:{HIT}", counter=("restarts", 1)),
+    Row(f"restart-delta:{HIT}", state=("suspect", "restart"), counter=("resyncs", 1)),
+    Row(f"resnapshot:{HIT}", counter=("snapshots", 1)),
+    Row(f"empty-side:{HIT},seconds=0.3", counter=("snapshots", 2)),
+    Row(f"flood:{HIT},rate=3000,seconds=0.5", counter=("updates", 1200)),
+    # REST
+    Row("rest-http:for=1"),
+    Row("rest-slow:delay=1,for=1"),
+    Row("rest-garbage:for=1"),
+    Row("rest-hangup:for=1"),
+    Row("clock:offset=-30,for=1"),
+)
+
+
+class Scene(NamedTuple):
+    server: SimServer
+    watched: Watched
+    log: Path
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def counter(self, name: str) -> int:
+        value: int = getattr(self.watched.monitor.engine.books[BTC].counters, name)
+        return value
+
+    def feed(self, name: str) -> int:
+        (feed,) = self.watched.monitor._feeds
+        value: int = getattr(feed.statistics(), name)
+        return value
+
+    async def ends_well(self) -> None:
+        """Every book live again, and equal to the exchange's."""
+        self.server.plan.clear()
+        assert await self.watched.wait(self.watched.all_live, IN_TIME_S), self.watched.monitor.engine.states()
+        self.server.pause()
+        assert await self.watched.wait(lambda: not self.differing(), 2.0), self.differing()
+        assert self.watched.all_live()
+
+    def differing(self) -> list[str]:
+        return differences(self.watched.books(), self.server, 50)
+
+
+@asynccontextmanager
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    known = catalogue_by_id()
+    log = tmp_path / "clients.jsonl"
+    config = SimConfig(instruments=(known[BTC], known[ETH]), account=False, server=ServerPolicy(client_log=log))
+    async with trio.open_nursery() as nursery:
+        server: SimServer = await nursery.start(serve, config)
+        async with open_watched(quick_settings(server, ["BTCUSDT", "ETHUSDT"])) as watched:
+            assert await watched.wait(watched.all_live, IN_TIME_S)
+            yield Scene(server, watched, log)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.faults.replace(HIT, "").replace(" ", "+"))
+async def test_fault(row: Row, tmp_path: Path) -> None:
+    async with scene(tmp_path) as play:
+        before = play.counter(row.counter[0]) if row.counter else 0
+        feed_before = play.feed(row.feed) if row.feed else 0
+        seen = len(play.watched.diary.changes)
+        faults = [parse_fault(spec) for spec in row.faults.split(" ")]
+        for fault in faults:
+            play.server.plan.add(fault)
+
+        def changes() -> list[Any]:
+            return [change for _, change in list(play.watched.diary.changes)[seen:]]
+
+        def shown() -> bool:
+            if row.loss and row.loss not in {loss.reason for loss in play.watched.diary.losses()}:
+                return False
+            if row.state is not None and not any(
+                _matches(state, row.state) for state in play.watched.diary.states(BTC)
+            ):
+                return False
+            if row.counter is not None and play.counter(row.counter[0]) - before < row.counter[1]:
+                return False
+            if row.feed and play.feed(row.feed) <= feed_before:
+                return False
+            if row.wire is not None and not _on_the_wire(play.events(), row.wire):
+                return False
+            return all(play.server.plan.counts.get(fault.name) for fault in faults if fault.kind.stage.value != "clock")
+
+        assert await play.watched.wait(shown, IN_TIME_S), (changes(), play.server.plan.counts)
+        if row.harmless:
+            assert changes() == []
+        await play.ends_well()
+        if "topic=" in row.faults and not row.loss and "reset" not in row.faults:
+            assert play.watched.diary.states(ETH)[1:] == play.watched.diary.states(ETH)[1:2], "the other book suffers"
+
+
+def _matches(state: tuple[str, str], wanted: tuple[str, str]) -> bool:
+    return state[0] == wanted[0] and wanted[1] in ("", state[1])
+
+
+def _on_the_wire(events: list[dict[str, Any]], wanted: tuple[str, Any]) -> bool:
+    name, value = wanted
+    mine = [event for event in events if event["event"] == name]
+    return any(event["code"] == value for event in mine) if name == "close" else len(mine) >= value
+
+
+def test_every_fault_has_a_row() -> None:
+    played = {parse_fault(spec).name for row in ROWS for spec in row.faults.split(" ")}
+    assert played == set(KINDS)
+
+
+# --- what a row cannot say ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "status, retry_after, least_s, most_s", [(403, 0, 0.5, 0.5), (429, 0, 0.5, 0.5), (429, 1, 1, 1)]
+)
+async def test_refusals_pause(tmp_path: Path, status: int, retry_after: int, least_s: float, most_s: float) -> None:
+    async with scene(tmp_path) as play:
+        play.server.plan.add(parse_fault(f"http:status={status},retry_after={retry_after},n=1"))
+        play.server.plan.add(parse_fault("reset"))
+        diary = play.watched.diary
+        assert await play.watched.wait(lambda: len(diary.losses()) == 2, IN_TIME_S)
+        assert least_s <= (diary.losses()[1].retry_s or 0) <= most_s
+        await play.ends_well()
+
+
+async def test_one_resubscribe_per_reconnect(tmp_path: Path) -> None:
+    async with scene(tmp_path) as play:
+        play.server.plan.add(parse_fault("reset:every=0.4,n=3"))
+        assert await play.watched.wait(lambda: len(play.watched.diary.losses()) == 3, IN_TIME_S)
+        await play.ends_well()
+        opened = [event["conn"] for event in play.events() if event["event"] == "open"]
+        asked = [event["conn"] for event in play.events() if '"subscribe"' in event.get("text", "")]
+        assert asked == opened
+        assert len(opened) == 4
+
+
+async def test_gap_generator_does_not_make_a_storm(tmp_path: Path) -> None:
+    """At most one resync a second per topic, and after six in a minute the link is dropped instead."""
+    async with scene(tmp_path) as play:
+        play.server.plan.add(parse_fault(f"drop:{HIT},p=0.5"))
+        await play.watched.wait(lambda: bool(play.watched.diary.losses()), 8.0)
+        assert [loss.reason for loss in play.watched.diary.losses()] == ["unstable"]
+        left = [event["ts"] for event in play.events() if '"unsubscribe"' in event.get("text", "")]
+        assert len(left) == 6
+        assert min(later - earlier for earlier, later in pairwise(left)) >= 950
+        await play.ends_well()
+
+
+async def test_shifted_clock_is_learnt(tmp_path: Path) -> None:
+    async with scene(tmp_path) as play:
+        play.server.plan.add(parse_fault("clock:offset=20"))
+        engine = play.watched.monitor.engine
+
+        def learnt() -> bool:
+            return engine.clock_offset is not None and abs(engine.clock_offset.offset_ms + 20_000) < 500
+
+        assert await play.watched.wait(learnt, IN_TIME_S), engine.clock_offset
