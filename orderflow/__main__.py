@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import NoReturn
@@ -13,6 +14,9 @@ def entry() -> NoReturn:
     """The `orderflow` command."""
     catch_early()  # before the imports: they take longer than an impatient user
     _open_standard_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an odd locale must not turn a word into a crash
     from orderflow.cli import main
 
     sys.exit(main())

@@ -8,16 +8,18 @@ import signal
 import sys
 from contextlib import redirect_stdout
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from orderflow import bundled, logs
 from orderflow.config.load import Loaded, load
 from orderflow.core.errors import ConfigError
+from orderflow.core.text import escape_text
 from orderflow.hooks.setup import Setup, log_problems, set_up
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from orderflow.app import Show
     from orderflow.config.tree import Settings
@@ -63,22 +65,62 @@ def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) 
     for warning in loaded.warnings:
         log.warning("%s", warning)
     log_problems(setup.problems)
+    _check_book_out(args.book_out)
+    prepared = Prepared(
+        loaded.settings, setup, args, StopSignals(keep=True), watchdog, _wants_view(args.view, loaded.settings)
+    )
     try:
         with redirect_stdout(sys.stderr):  # a plugin that prints must not break the lines of stdout
-            return trio.run(_demo if demo else _monitor, loaded.settings, setup, args, StopSignals(keep=True), watchdog)
+            return trio.run(_demo if demo else _monitor, prepared)
+    except BaseExceptionGroup as group:
+        wrong, rest = group.split(ConfigError)
+        if wrong is None or rest is not None:
+            raise
+        raise _first(wrong) from None
     finally:
         watchdog.stopping()  # what still runs at the exit of the interpreter may hang as well
         logs.flush()
 
 
-async def _monitor(
-    settings: Settings, setup: Setup, args: argparse.Namespace, signals: StopSignals, watchdog: Watchdog
-) -> int:
+class Prepared(NamedTuple):
+    """Everything a run is made of before there is an event loop."""
+
+    settings: Settings
+    setup: Setup
+    args: argparse.Namespace
+    signals: StopSignals
+    watchdog: Watchdog
+    live: bool
+
+
+def _first(group: BaseExceptionGroup[ConfigError]) -> ConfigError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, ConfigError)
+    return error
+
+
+def _check_book_out(path: Path | None) -> None:
+    """Find out now, not at the end of the run, that the books cannot be written. Raises: ConfigError."""
+    if path is None:
+        return
+    shown = escape_text(str(path), 300)
+    if path.is_dir() or not path.name:
+        raise ConfigError(f"option --book-out: {shown}: is a folder; expected the name of a file")
+    if not path.parent.is_dir():
+        raise ConfigError(f"option --book-out: {shown}: no such folder; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"option --book-out: {shown}: the folder is not writable")
+
+
+async def _monitor(prepared: Prepared) -> int:
     from orderflow.app import Monitor
     from orderflow.ui.sink import Output
 
+    settings, setup, args, signals, watchdog, live = prepared
     show: Show | None = None
-    if _wants_view(args.view, settings):
+    if live:
         from orderflow.ui.terminal import restore_terminal, run_terminal
 
         signals.restore = watchdog.restore = restore_terminal
@@ -97,9 +139,7 @@ async def _monitor(
     return await monitor.run()
 
 
-async def _demo(
-    settings: Settings, setup: Setup, args: argparse.Namespace, signals: StopSignals, watchdog: Watchdog
-) -> int:
+async def _demo(prepared: Prepared) -> int:
     """The monitor and the embedded exchange in one nursery; the exchange outlives the monitor."""
     import msgspec
     import trio
@@ -107,6 +147,7 @@ async def _demo(
     from orderflow.sim.catalogue import catalogue_by_id
     from orderflow.sim.server import ServerPolicy, SimConfig, serve
 
+    settings = prepared.settings
     known = catalogue_by_id()
     listed = tuple(known[key] for key in settings.instruments if key in known)
     config = SimConfig(
@@ -115,14 +156,18 @@ async def _demo(
         server=ServerPolicy(host=settings.sim.host, port=settings.sim.port),
     )
     async with trio.open_nursery() as nursery:
-        server: SimServer = await nursery.start(lambda task_status: serve(config, task_status=task_status))
+        try:
+            server: SimServer = await nursery.start(lambda task_status: serve(config, task_status=task_status))
+        except OSError as exc:
+            where = f"{settings.sim.host} port {settings.sim.port}"
+            raise ConfigError(f"sim.host, sim.port: cannot listen on {where}: {exc.strerror or exc}") from None
         addresses = msgspec.structs.replace(
             settings.bybit,
             public_ws_url=server.public_url,
             private_ws_url=server.private_url,
             rest_url=server.rest_url,
         )
-        code = await _monitor(msgspec.structs.replace(settings, bybit=addresses), setup, args, signals, watchdog)
+        code = await _monitor(prepared._replace(settings=msgspec.structs.replace(settings, bybit=addresses)))
         nursery.cancel_scope.cancel(reason="the monitor stopped")
     return code
 
@@ -224,7 +269,6 @@ def config_check(args: argparse.Namespace, options: Mapping[str, object]) -> int
 
 def config_init(args: argparse.Namespace) -> int:
     from orderflow.config.init import init
-    from orderflow.core.text import escape_text
 
     for path in init(args.folder, force=args.force):
         _print(f"wrote {escape_text(str(path), 1000)}")
@@ -238,4 +282,11 @@ def _json(value: object) -> str:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    """Raises: ConfigError when standard output takes nothing (a full disk); a reader that went away is no error."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError as exc:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more at its end
+        if not isinstance(exc, BrokenPipeError):
+            raise ConfigError(f"standard output: {exc.strerror}") from None
