@@ -64,11 +64,11 @@ if TYPE_CHECKING:
 
     from orderflow.config.tree import Settings
     from orderflow.hooks.host import PluginHost
+    from orderflow.net.feed import FeedTap
     from orderflow.net.private import PrivateLink
     from orderflow.net.rest import RestClient
-    from orderflow.record.recorder import GapNews, Recorder
-    from orderflow.net.feed import FeedTap
     from orderflow.net.tap import Clock
+    from orderflow.record.recorder import GapNews, Recorder
     from orderflow.signals import StopSignals
     from orderflow.ui.report import Reporter
     from orderflow.ui.sink import Output as StandardOutput
