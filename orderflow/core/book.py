@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from sortedcontainers import SortedList
@@ -24,8 +25,6 @@ from orderflow.core.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from orderflow.core.policy import BookPolicy
 
 _NOTHING: Final[tuple[Output, ...]] = ()
@@ -34,75 +33,84 @@ _NOTHING: Final[tuple[Output, ...]] = ()
 class Side:
     """One side: sizes by price, the best price, and the prices in order.
 
-    Most messages change sizes and prices behind the best, so the order is not kept message by message: `prices` brings
-    a SortedList up to date when somebody looks (a tick does). Only the best is exact at all times, because every
-    message is tested for a cross. On the recorded depth-200 streams that costs 0.5 (BTCUSDT) to 0.8 (SOLUSDT) of a
-    SortedList kept in order at every message, and as much as a plain list kept so by bisection.
+    Most messages change sizes and prices behind the best, so the order is not kept message by message: `prices` makes
+    a SortedList when somebody looks (a tick does). Only the best is exact at all times, because every message is tested
+    for a cross. Us a message of both sides at depth 50 / 200 / 1000: 2.1 / 4.0 / 11 so; 4.0 / 8.0 / 19 with a list kept
+    sorted by bisection, 7.3 / 14 / 31 with a SortedList. To look costs 2 / 3 / 10 a side.
 
-    Args: best_of: max for bids, min for asks.
+    Args: none: `best` of an empty side, which no price can cross.
     """
 
-    __slots__ = ("_best_of", "_bid", "_prices", "_unlisted", "best", "sizes")
+    __slots__ = ("_none", "_prices", "best", "sizes")
 
-    def __init__(self, best_of: Callable[[Iterable[float]], float]) -> None:
+    def __init__(self, none: float) -> None:
         self.sizes: dict[float, float] = {}
-        self.best: float | None = None
-        self._best_of = best_of
-        self._bid = best_of is max
-        self._prices: SortedList[float] = SortedList()
-        self._unlisted: set[float] = set()  # in `sizes` but not in `_prices`, or the other way round
+        self.best = none
+        self._none = none
+        self._prices: SortedList[float] | None = None  # None: to be made when looked at
 
     def replace(self, levels: list[Level]) -> None:
-        self.sizes = sizes = dict(levels)
-        self._prices = SortedList(sizes)
-        self._unlisted.clear()
-        self.best = self._best_of(sizes) if sizes else None
+        """Forget everything and take these levels."""
+        self.sizes.clear()
+        self.best = self._none
+        self.apply(levels)
 
     def apply(self, levels: list[Level]) -> int:
         """Set absolute sizes; size 0 deletes. Returns how many deletes named a level that was not held."""
-        sizes, unlisted = self.sizes, self._unlisted
-        best, is_bid = self.best, self._bid
-        unknown = 0
-        lost = False
-        for price, size in levels:
-            if size:
-                if price not in sizes:
-                    if price in unlisted:
-                        unlisted.discard(price)
-                    else:
-                        unlisted.add(price)
-                    if best is None or (price > best if is_bid else price < best):
-                        best = price
-                sizes[price] = size
-            elif sizes.pop(price, None) is None:
-                unknown += 1
-            else:
-                if price in unlisted:
-                    unlisted.discard(price)
-                else:
-                    unlisted.add(price)
-                if price == best:
-                    lost = True
-        if lost and best not in sizes:
-            best = self._best_of(sizes) if sizes else None
-        self.best = best
-        return unknown
+        raise NotImplementedError
 
     @property
     def prices(self) -> SortedList[float]:
         """All prices, ascending."""
-        unlisted = self._unlisted
-        if unlisted:
-            if len(unlisted) * 8 > len(self.sizes):
-                self._prices = SortedList(self.sizes)
-            else:
-                for price in unlisted:
-                    if price in self.sizes:
-                        self._prices.add(price)
-                    else:
-                        self._prices.remove(price)
-            unlisted.clear()
+        if self._prices is None:
+            self._prices = SortedList(self.sizes)
         return self._prices
+
+
+class Bids(Side):
+    """The best is the highest price; 0 when there is none."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def apply(self, levels: list[Level]) -> int:
+        sizes, best = self.sizes, self.best
+        unknown = 0
+        for price, size in levels:
+            if size:
+                sizes[price] = size
+                if price > best:
+                    best = price
+            elif sizes.pop(price, None) is None:
+                unknown += 1
+        self.best = best if best in sizes else max(sizes, default=0.0)
+        self._prices = None
+        return unknown
+
+
+class Asks(Side):
+    """The best is the lowest price; infinite when there is none. As Bids: one `apply` for both costs a fifth more."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(math.inf)
+
+    def apply(self, levels: list[Level]) -> int:
+        sizes, best = self.sizes, self.best
+        unknown = 0
+        for price, size in levels:
+            if size:
+                sizes[price] = size
+                if price < best:
+                    best = price
+            elif sizes.pop(price, None) is None:
+                unknown += 1
+        self.best = best if best in sizes else min(sizes, default=math.inf)
+        self._prices = None
+        return unknown
 
 
 class Levels:
@@ -111,8 +119,8 @@ class Levels:
     __slots__ = ("ask_side", "bid_side")
 
     def __init__(self) -> None:
-        self.bid_side = Side(max)
-        self.ask_side = Side(min)
+        self.bid_side = Bids()
+        self.ask_side = Asks()
 
     @property
     def bids(self) -> dict[float, float]:
@@ -141,13 +149,15 @@ class Levels:
     def apply(self, bids: list[Level], asks: list[Level]) -> int:
         """Set absolute sizes; size 0 deletes. Returns how many deletes named a level that was not held."""
         unknown = self.bid_side.apply(bids) if bids else 0
-        return unknown + self.ask_side.apply(asks) if asks else unknown
+        if asks:
+            unknown += self.ask_side.apply(asks)
+        return unknown
 
     def best_bid(self) -> float | None:
-        return self.bid_side.best
+        return self.bid_side.best if self.bids else None
 
     def best_ask(self) -> float | None:
-        return self.ask_side.best
+        return self.ask_side.best if self.asks else None
 
     def top_bids(self, count: int) -> list[Level]:
         """The best `count` bids, best first; fewer when there are fewer."""
@@ -267,7 +277,7 @@ class Book:
         if len(bids.sizes) > self.depth or len(asks.sizes) > self.depth:
             return self.distrust("depth", update.mono_ns)
         # The crossed test is exact per message; everything else waits for a tick.
-        if self.state is LIVE and bids.best is not None and asks.best is not None and bids.best < asks.best:
+        if bids.best < asks.best and self.state is LIVE:
             if self._contradicted_ns is not None:
                 self._contradicted_ns = None
             return _NOTHING

@@ -366,6 +366,12 @@ class FaultyLine(RuleBasedStateMachine):
         assert list(self.book.levels.bid_prices) == sorted(self.book.levels.bids)
         assert list(self.book.levels.ask_prices) == sorted(self.book.levels.asks)
 
+    @invariant()
+    def the_best_prices_are_exact_without_looking(self) -> None:
+        levels = self.book.levels
+        assert levels.best_bid() == max(levels.bids, default=None)
+        assert levels.best_ask() == min(levels.asks, default=None)
+
 
 TestFaultyLine = FaultyLine.TestCase
 TestFaultyLine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
