@@ -56,6 +56,7 @@ from orderflow.net.feed import Feed
 from orderflow.net.retry import AttemptBudget
 from orderflow.net.tap import read_clocks
 from orderflow.net.watch import LoopWatch
+from orderflow.stats import gather
 
 if TYPE_CHECKING:
     import ssl
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orderflow.config.tree import Settings
+    from orderflow.core.stats import Stats
     from orderflow.hooks.host import PluginHost
     from orderflow.net.feed import FeedTap
     from orderflow.net.private import PrivateLink
@@ -82,6 +84,8 @@ VIEW_ALERTS: Final = 50
 RATE_FRAMES: Final = 20  # the message rate shown is that of so many frames: 5 s by default
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 3
+EXIT_UNREACHABLE: Final = 4
+OUTAGE_STEP_S: Final = 1.0
 
 
 class Show(Protocol):
@@ -137,6 +141,7 @@ class Monitor:
         self._private: DropOldest[PrivateMessage] = DropOldest(settings.queues.events)
         self._private_link: PrivateLink | None = None
         self._final_ticks: tuple[MetricsTick, ...] = ()
+        self._final_stats: Stats | None = None
         self._recent_alerts: deque[Alert] = deque(maxlen=VIEW_ALERTS)
         self._alert_count = 0
         self._rate_marks: deque[tuple[float, int]] = deque(maxlen=RATE_FRAMES)  # (uptime, messages) of past frames
@@ -222,6 +227,9 @@ class Monitor:
                     if settings.bybit.api_key and settings.bybit.private_ws_url:
                         producers.start_soon(self._run_private_sink)
                         producers.start_soon(self._run_private, budget)
+                    producers.start_soon(self._run_stats)
+                    if settings.max_outage_s:
+                        producers.start_soon(self._run_outage, settings.max_outage_s)
                     if settings.duration_s:
                         producers.start_soon(self._run_duration)
                     if self._show is not None:
@@ -241,6 +249,7 @@ class Monitor:
             return
         recv_ns, mono_ns = self._watch.look()
         self._final_ticks = tuple(self.engine.view(key, 1, recv_ns, mono_ns).tick for key in self.engine.books)
+        self._final_stats = self.stats()
         self._final_books = self._dump_books() if self._book_out else None
 
     def _make_feeds(self) -> None:
@@ -322,6 +331,27 @@ class Monitor:
         """The exchange's clock as well as we know it."""
         offset = self.engine.clock_offset
         return self._clock()[0] // 1_000_000 - (round(offset.offset_ms) if offset else 0)
+
+    async def _run_stats(self) -> None:
+        while True:
+            await trio.sleep(self._settings.stats_interval_s)
+            self._reporter.stats(self.stats())
+
+    async def _run_outage(self, limit_s: float) -> None:
+        """End a run that has been without the exchange for too long. Time spent standing still does not count."""
+        step_s = min(OUTAGE_STEP_S, limit_s / 4)
+        without_s = 0.0
+        before_s = trio.current_time()
+        while without_s < limit_s:
+            await trio.sleep(step_s)
+            now_s = trio.current_time()
+            without_s += min(now_s - before_s, 2 * step_s)
+            before_s = now_s
+            if any(feed.delivers for feed in self._feeds):
+                without_s = 0.0
+        self._exit_code = EXIT_UNREACHABLE
+        self._note("outage", f"the exchange could not be reached for {limit_s:g} s (max_outage_s)")
+        self.stop("unreachable")
 
     async def _run_duration(self) -> None:
         await trio.sleep(self._settings.duration_s)
@@ -554,6 +584,24 @@ class Monitor:
         except OSError as exc:
             self._note("book_out", f"could not write {self._book_out}: {exc.strerror}")
 
+    def stats(self) -> Stats:
+        """Every counter of the program as it is now."""
+        return gather(
+            uptime_s=trio.current_time() - self._began,
+            mono_ns=self._clock()[1],
+            feeds=self._feeds,
+            private=self._private_link,
+            links=self._links,
+            engine=self.engine,
+            queues={
+                "events": self._queue.statistics(),
+                "alerts": self._alerts.statistics(),
+                "private": self._private.statistics(),
+            },
+            host=self._host,
+            watch=self._watch,
+        )
+
     # --- the end
 
     async def _close(self) -> None:
@@ -593,6 +641,7 @@ class Monitor:
             hops=self.engine.total_latency(),
             clock=self.engine.clock_offset,
             notes=tuple(notes),
+            stats=self._final_stats or self.stats(),
         )
 
 

@@ -119,6 +119,9 @@ def _add_run(
     parser.add_argument("--depth", metavar="N", help="levels per side: 1, 50, 200 or 1000")
     parser.add_argument("--interval", metavar="S", help="seconds between two ticks, 0.1 at the least")
     parser.add_argument("--duration", metavar="S", help="stop after so many seconds (0: run until stopped)")
+    parser.add_argument(
+        "--max-outage", metavar="S", help="end with exit code 4 after so many seconds without the exchange (0: never)"
+    )
     parser.add_argument("--log-format", choices=("human", "json"), help="json: every line of stdout is a JSON object")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="of the log on stderr")
     parser.add_argument("--view", choices=("auto", "live", "lines"), default=None, help="a live screen, or plain lines")
@@ -194,6 +197,7 @@ def settings_options(args: argparse.Namespace) -> dict[str, object]:
         "depth": getattr(args, "depth", None),
         "interval_s": getattr(args, "interval", None),
         "duration_s": getattr(args, "duration", None),
+        "max_outage_s": getattr(args, "max_outage", None),
         "log_format": getattr(args, "log_format", None),
         "log_level": getattr(args, "log_level", None),
         "sim.seed": getattr(args, "seed", None),

@@ -35,6 +35,7 @@ from orderflow.ui.sink import Output
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from orderflow.core.stats import Stats
     from orderflow.core.types import Alert, FeedChange
 
 pytestmark = pytest.mark.socket
@@ -82,6 +83,12 @@ class Told:
 
     def feed(self, change: FeedChange) -> None:
         self.changes.append(change)
+
+    def stall(self, length_s: float) -> None:
+        raise AssertionError("nothing stands still here")
+
+    def stats(self, stats: Stats) -> None:
+        pass
 
     def summary(self, summary: Summary) -> None:
         self.summaries.append(summary)

@@ -65,11 +65,12 @@ class Engine:
         self._metrics = metrics_policy or MetricsPolicy()
         self._clock = clock
         self._offset_us = 0
+        self.resyncs: dict[InstrumentId, dict[str, int]] = {key: {} for key in self.books}  # by reason
         self._connected: set[InstrumentId] = set()
         self._totals = {hop: LatencyHistogram() for hop in _HOPS}
         self._handlers: dict[type, Callable[..., tuple[Output, ...]]] = {
             BookUpdate: self.apply_book,
-            Syncing: lambda e: self.books[e.instrument].syncing(e.reason, e.mono_ns),
+            Syncing: self._syncing,
             Distrust: lambda e: self.books[e.instrument].distrust(e.reason, e.mono_ns, refused=e.refused),
             TopicRefused: lambda e: self.books[e.instrument].close("refused", e.mono_ns, e.text),
             LinkUp: self._link_up,
@@ -111,6 +112,15 @@ class Engine:
 
     def _each(self, keys: Iterable[InstrumentId], act: Callable[[Book], tuple[Output, ...]]) -> tuple[Output, ...]:
         return tuple(output for key in keys for output in act(self.books[key]))
+
+    def _syncing(self, event: Syncing) -> tuple[Output, ...]:
+        book = self.books[event.instrument]
+        before = book.counters.resyncs
+        outputs = book.syncing(event.reason, event.mono_ns)
+        if book.counters.resyncs > before:
+            reasons = self.resyncs[event.instrument]
+            reasons[event.reason] = reasons.get(event.reason, 0) + 1
+        return outputs
 
     def _link_up(self, event: LinkUp) -> tuple[Output, ...]:
         for key in event.instruments:

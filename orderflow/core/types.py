@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from orderflow.core.stats import Stats  # noqa: TC001 - msgspec resolves the annotation at run time
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -537,6 +539,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     hops: HopLatency
     clock: ClockOffset | None = None
     notes: tuple[str, ...] = ()  # what could not be learnt or did not work
+    stats: Stats | None = None
 
 
 def parse_instrument(text: str, default: Category) -> InstrumentId:

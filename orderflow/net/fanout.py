@@ -109,6 +109,7 @@ class DropOldest(Generic[T]):
         self._limit = limit
         self._some = trio.Event()
         self._closed = False
+        self._peak = 0
         self.dropped = 0
 
     def put(self, item: T) -> None:
@@ -116,7 +117,11 @@ class DropOldest(Generic[T]):
             self._items.popleft()
             self.dropped += 1
         self._items.append(item)
+        self._peak = max(self._peak, len(self._items))
         self._some.set()
+
+    def statistics(self) -> QueueStatistics:
+        return QueueStatistics(depth=len(self._items), peak=self._peak, overruns=self.dropped)
 
     def close(self) -> None:
         self._closed = True

@@ -25,6 +25,8 @@ from orderflow.core.types import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from orderflow.core.stats import LinkStats, Stats
+
 MISSING: Final = "n/a"
 
 _DOLLARS: Final = frozenset({"USD", "USDT", "USDC", "USDE", "FDUSD", "PYUSD", "RLUSD", "TUSD", "USD1", "USDQ", "DAI"})
@@ -267,8 +269,36 @@ def format_summary(summary: Summary, look: Look) -> str:
     if summary.clock is not None:
         offset, error = summary.clock.offset_ms, summary.clock.error_ms
         lines.append(f"  Clock: {offset:+.1f}±{error:.1f}ms against the exchange")
+    if summary.stats is not None:
+        lines += [f"  {text}" for text in format_stats(summary.stats)]
     lines += [f"  Note: {escape_text(note, 400)}" for note in summary.notes]
     return "\n".join(lines)
+
+
+def format_stats(stats: Stats) -> list[str]:
+    """What a person wants to know of the machinery: each link, and what was out of the ordinary."""
+    lines = [_link_summary(link) for link in stats.links]
+    lines += [
+        f"Queue {queue.channel}: {queue.overruns} overruns, most waiting {queue.peak}"
+        for queue in stats.queues
+        if queue.overruns
+    ]
+    if stats.stalls:
+        times = "once" if stats.stalls == 1 else f"{stats.stalls} times"
+        lines.append(f"Stood still {times}, {format_duration(stats.stalled_s)} in all")
+    if stats.clock_steps:
+        lines.append(f"Our clock was set {stats.clock_steps} times")
+    return lines
+
+
+def _link_summary(link: LinkStats) -> str:
+    losses = f" | Lost: {_counts(link.losses)}" if link.losses else ""
+    refused = f" | Refused: {_counts(link.refused)}" if link.refused else ""
+    return f"Link {escape_text(link.link, 60)} | {link.connects} connects | {link.frames} messages{losses}{refused}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{escape_text(reason, 40)} {count}" for reason, count in sorted(counts.items()))
 
 
 def _book_summary(tick: MetricsTick, look: Look) -> str:

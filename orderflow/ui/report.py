@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from orderflow.core.types import BookState, LinkChanged
 from orderflow.ui import jsonlines, line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from orderflow.core.stats import Stats
     from orderflow.core.types import Alert, FeedChange, MetricsTick, Summary
     from orderflow.ui.line import Look
 
@@ -25,6 +28,7 @@ class Reporter(Protocol):
     def alert(self, alert: Alert) -> None: ...
     def feed(self, change: FeedChange) -> None: ...
     def stall(self, length_s: float) -> None: ...
+    def stats(self, stats: Stats) -> None: ...
     def summary(self, summary: Summary) -> None: ...
 
 
@@ -53,6 +57,9 @@ class JsonReporter:
     def stall(self, length_s: float) -> None:
         self._put(jsonlines.encode_stall(length_s, ts=_now_ms()))
 
+    def stats(self, stats: Stats) -> None:
+        self._put(jsonlines.encode_event("stats", ts=_now_ms(), **msgspec.structs.asdict(stats)))
+
     def summary(self, summary: Summary) -> None:
         self._put(jsonlines.encode_summary(summary, ts=_now_ms()))
 
@@ -79,6 +86,9 @@ class HumanReporter:
 
     def stall(self, length_s: float) -> None:
         pass  # the log has it, and every book says it
+
+    def stats(self, stats: Stats) -> None:
+        pass  # the summary has the last of them
 
     def summary(self, summary: Summary) -> None:
         self._put(line.format_summary(summary, self._look))

@@ -161,11 +161,16 @@ class Exchange:
         assert self._up.wait(20)
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
+        """Go away, without a word to anybody."""
         assert self._token is not None
         assert self._scope is not None
-        self._token.run_sync_soon(self._scope.cancel)
-        self._thread.join(10)
+        if self._thread.is_alive():
+            self._token.run_sync_soon(self._scope.cancel)
+            self._thread.join(10)
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 def nowhere() -> list[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import fields, replace
+from msgspec.structs import asdict, fields, replace
 
+from orderflow.core.stats import BookStats, LinkStats, PluginStats, QueueStats, Stats
 from orderflow.core.types import (
     Alert,
     AlertKind,
@@ -31,6 +32,31 @@ from orderflow.ui.line import Look, format_tick
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 EXAMPLES = dict(re.findall(r"<!-- (.+?) -->\n```\w+\n(.+?)\n```", PAGE, re.DOTALL))
 TS = 1_700_000_000_000
+STATS = Stats(
+    uptime_s=245.0,
+    links=(
+        LinkStats(
+            link="linear",
+            up=True,
+            connects=2,
+            losses={"eof": 1},
+            retry_s=0.0,
+            frames=5000,
+            refused={"json": 1},
+            topics_refused=0,
+        ),
+    ),
+    books=(BookStats(category="linear", symbol="BTCUSDT", state="live", age_s=0.012, gaps=1, resyncs={"gap": 1}),),
+    queues=(QueueStats(channel="events", depth=0, peak=12, overruns=0),),
+    plugins=(PluginStats(plugin="spread", state="active", calls=49, failures=0, seconds=0.0012, disabled=False),),
+    loop_lag_s=0.0002,
+    loop_lag_max_s=0.0041,
+    stalls=0,
+    stalled_s=0.0,
+    clock_steps=0,
+    clock_offset_s=0.00124,
+    clock_error_s=0.0004,
+)
 
 
 def shortened(value: Any, keep: set[str]) -> Any:
@@ -76,6 +102,7 @@ def events(tick: MetricsTick) -> dict[str, str]:
         hops=tick.hops,
         clock=ClockOffset(offset_ms=1.24, error_ms=0.4, mono_ns=0),
         notes=("REST is blocked: tick sizes are not known",),
+        stats=STATS,
     )
     names = ["linear:BTCUSDT", "spot:BTCUSDT"]
     return {
@@ -84,13 +111,16 @@ def events(tick: MetricsTick) -> dict[str, str]:
         "alert": jsonlines.encode_alert(alert),
         "feed link": jsonlines.encode_feed(link, ts=TS),
         "feed book": jsonlines.encode_feed(book, ts=TS),
+        "stats": jsonlines.encode_event("stats", ts=TS, **asdict(STATS)),
         "stall": jsonlines.encode_stall(12.345, ts=TS),
         "dropped": jsonlines.encode_dropped(17, ts=TS),
         "summary": jsonlines.encode_summary(summary, ts=TS),
     }
 
 
-@pytest.mark.parametrize("name", ["start", "tick", "alert", "feed link", "feed book", "stall", "dropped", "summary"])
+@pytest.mark.parametrize(
+    "name", ["start", "tick", "alert", "feed link", "feed book", "stats", "stall", "dropped", "summary"]
+)
 def test_json_examples_are_what_is_written(name: str, tick: MetricsTick) -> None:
     example, real = json.loads(EXAMPLES[name]), json.loads(events(tick)[name])
     for nested in ("tick", "books"):
