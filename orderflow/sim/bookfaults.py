@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MARGIN: Final = 10  # worst levels put aside while a level stands that is not the exchange's
 FLOOD_STEP_S: Final = 0.01
+UNDONE_S: Final = 0.5  # what undoes it has reached every client
 
 
 class BookFaults:
@@ -27,6 +28,8 @@ class BookFaults:
     ) -> None:
         self._at = at
         self._snapshot = snapshot
+        self.planted: dict[tuple[str, str], int] = {}
+        """(endpoint, topic) -> how many levels stand in it now that are not the exchange's and look as if they were."""
         self._rng = random.Random(0)
 
     def play(self, fault: Fault, peer: Peer, topic: str, strand: Strand, raw: bytes) -> list[bytes]:
@@ -96,6 +99,9 @@ class BookFaults:
         strand.told = mangle.delta(like, bids, [], strand.next_u())
         return strand.told
 
+    def _plant(self, key: tuple[str, str], count: int) -> None:
+        self.planted[key] = self.planted.get(key, 0) + count
+
     def _later(self, peer: Peer, topic: str, strand: Strand, delay_s: float, make: Callable[[], bytes | None]) -> None:
         """Send one more message after a while, unless a snapshot has made it pointless."""
         life = strand.life
@@ -129,7 +135,11 @@ class BookFaults:
             levels = [[at, now[at]] for at in aside if at in now]
             return self._put_in(strand, [[price, now.get(price, "0")], *levels])
 
-        self._later(peer, topic, strand, fault.number("seconds"), undo)
+        strand.hurt = True  # should it last, the client refuses the book
+        key, seconds = (peer.endpoint, topic), fault.number("seconds")
+        self._plant(key, 1)
+        self._later(peer, topic, strand, seconds, undo)
+        self._at(seconds + UNDONE_S, lambda: self._plant(key, -1))
         return self._put_in(strand, [[price, asks[0][1]], *([at, "0"] for at in aside)])
 
     def _emptied(self, fault: Fault, peer: Peer, topic: str, strand: Strand, snapshot: bytes) -> bytes:

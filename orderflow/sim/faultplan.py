@@ -91,6 +91,10 @@ class FaultPlan(Faults):
         for peer in list(self._frozen):
             self._thaw(peer)
 
+    def planted(self, endpoint: str, topic: str) -> bool:
+        """Whether some client is being told of a level that could be true and is not: what it sees proves nothing."""
+        return bool(self._books.planted.get((endpoint, topic)))
+
     def listing(self) -> list[FaultState]:
         """Those that are over first."""
         groups = (("over", list(self._over)), ("armed", list(self._armed.values())))
@@ -247,6 +251,8 @@ class FaultPlan(Faults):
     # --- pushed messages
 
     def messages(self, peer: Peer, topic: str, messages: Sequence[bytes]) -> Sequence[bytes]:
+        if not peer.connection_id:
+            return messages  # one of our own that only looks on
         strand = self._strands.setdefault((peer, topic), Strand())
         out = [told for raw in messages for told in self._pass_on(peer, topic, strand, raw)]
         offset_ms = self.clock_offset_ms()

@@ -43,9 +43,14 @@ KEPT: Final = 100_000
 
 
 class Diary:
-    """A reporter that remembers. `on_tick` hears of every tick as it is made."""
+    """A reporter that remembers. `on_tick` hears of every tick as it is made; `now` stamps what is remembered."""
 
-    def __init__(self, on_tick: Callable[[MetricsTick], None] = lambda tick: None) -> None:
+    def __init__(
+        self,
+        on_tick: Callable[[MetricsTick], None] = lambda tick: None,
+        now: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self._now = now
         self.changes: deque[tuple[float, FeedChange]] = deque(maxlen=KEPT)
         self.result: Summary | None = None
         self.stalls: list[float] = []
@@ -61,7 +66,7 @@ class Diary:
         pass
 
     def feed(self, change: FeedChange) -> None:
-        self.changes.append((trio.current_time(), change))
+        self.changes.append((self._now(), change))
 
     def stall(self, length_s: float) -> None:
         self.stalls.append(length_s)

@@ -1,0 +1,61 @@
+"""`orderflow soak`: prove on this machine that the monitor keeps its promises."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+from orderflow.core.text import escape_text
+from orderflow.soak.run import SHOWN, Report, SoakPlan, soak
+
+if TYPE_CHECKING:
+    import argparse
+
+BROKEN: Final = 1
+
+
+def main(args: argparse.Namespace) -> int:
+    """Returns: 0 when every promise was kept, 1 otherwise."""
+    import logging
+
+    logging.getLogger().addHandler(logging.NullHandler())  # each fault would be told twice
+    plan = SoakPlan(duration_s=args.duration, seed=args.seed, rate=args.rate)
+    report = trio.run(partial(soak, plan, _quiet if args.quiet or args.json else _say))
+    text = msgspec.json.format(msgspec.json.encode(report), indent=1).decode() if args.json else format_report(report)
+    sys.stdout.write(text + "\n")
+    return 0 if report.kept else BROKEN
+
+
+def format_report(report: Report) -> str:
+    """The report for people."""
+    lines = []
+    for check in report.checks:
+        lines.append(f"{'kept  ' if check.kept else 'BROKEN'} {check.name}")
+        lines += [f"         {escape_text(line, 300)}" for line in check.wrong[:SHOWN]]
+        if len(check.wrong) > SHOWN:
+            lines.append(f"         ... and {len(check.wrong) - SHOWN} more")
+    facts, before, after = report.facts, report.before, report.after
+    faults = sum(facts["faults"].values())
+    lost = ", ".join(f"{count} {reason}" for reason, count in facts["losses"].items()) or "none"
+    lines += [
+        f"{faults} faults of {len(facts['faults'])} kinds in {report.plan.duration_s:g} s, seed {report.plan.seed}; "
+        f"{facts['connections']} connections; losses: {lost}",
+        f"{facts['gaps']} gaps seen ({facts['gaps_shown']} shown to books that were whole), "
+        f"{facts['resyncs']} resyncs, {facts['refused']} messages refused, {facts['ticks_judged']} ticks judged",
+        f"memory {before.rss_bytes / 2**20:.0f} -> {after.rss_bytes / 2**20:.0f} MiB, "
+        f"descriptors {before.descriptors} -> {after.descriptors}, tasks {before.tasks} -> {after.tasks}",
+        "every promise was kept" if report.kept else "PROMISES WERE BROKEN",
+    ]
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _quiet(text: str) -> None:
+    """Nothing: only the report counts."""

@@ -1,0 +1,181 @@
+"""The exchange's own log of a soak, and what it proves against what the monitor counted."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from orderflow.core.types import LIVE, BookStateChanged, LinkChanged
+from orderflow.sim.venue import decode_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from orderflow.core.policy import LinkPolicy, RetryPolicy
+    from orderflow.soak.watched import Diary
+
+_SLACK_S: Final = 0.1
+_SEEN_S: Final = 1.0  # how soon a gap must be seen
+
+
+class Event(msgspec.Struct):
+    """One line of the exchange's log; what an event lacks is empty. `ts` in ms."""
+
+    ts: int
+    conn: str
+    event: str
+    text: str = ""
+    topic: str = ""
+    name: str = ""
+    target: str = ""
+    lost: int = 0
+    code: int | None = None
+
+
+class Connection:
+    """All that happened on one connection."""
+
+    def __init__(self) -> None:
+        self.opened_ms = 0
+        self.ended_ms: int | None = None
+        self.endpoint = ""
+        self.depths: set[str] = set()
+        self.subscribed: dict[str, int] = defaultdict(int)
+        self.left_ms: dict[str, list[int]] = defaultdict(list)
+        self.refusals = 0
+        self.gaps: list[Event] = []
+        self.faults = 0
+
+    def take(self, event: Event) -> None:
+        match event.event:
+            case "open":
+                self.opened_ms, self.endpoint = event.ts, event.target.rpartition("/")[2]
+            case "end":
+                self.ended_ms = event.ts
+            case "text":
+                self._request(event)
+            case "gap":
+                self.gaps.append(event)
+            case "fault":
+                self.faults += 1
+                self.refusals += event.name == "refuse"
+
+    def _request(self, event: Event) -> None:
+        request = decode_request(event.text)
+        if isinstance(request, str) or request.op not in ("subscribe", "unsubscribe"):
+            return
+        for topic in map(str, request.args or ()):
+            self.depths.add(topic.split(".")[1])
+            if request.op == "subscribe":
+                self.subscribed[topic] += 1
+            else:
+                self.left_ms[topic].append(event.ts)
+
+    def lived_until(self, ms: float) -> bool:
+        return self.ended_ms is None or self.ended_ms >= ms
+
+
+class Ledger:
+    """Connections by their id. Args: lines: of the client log."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        decoder = msgspec.json.Decoder(Event)
+        self.connections: dict[str, Connection] = defaultdict(Connection)
+        self.faults: dict[str, int] = defaultdict(int)
+        for line in lines:
+            event = decoder.decode(line)
+            if event.event == "fault":
+                self.faults[event.name] += 1
+            if event.conn:
+                self.connections[event.conn].take(event)
+        self.opened = {key: it for key, it in self.connections.items() if it.opened_ms}
+
+    # --- proofs: each yields what is wrong
+
+    def resubscribes(self) -> Iterator[str]:
+        """Each topic is asked for once per connection, and once more per resync and refusal."""
+        for key, link in self.opened.items():
+            for topic, count in link.subscribed.items():
+                if count > 1 + len(link.left_ms[topic]) + link.refusals:
+                    yield f"{key}: {topic} subscribed {count} times, left {len(link.left_ms[topic])} times"
+
+    def resyncs(self, policy: LinkPolicy) -> Iterator[str]:
+        """Never more often than the policy allows."""
+        for key, link in self.opened.items():
+            for topic, times in link.left_ms.items():
+                closest = min((later - earlier for earlier, later in pairwise(times)), default=1e9)
+                if closest < (policy.resync_interval_s - _SLACK_S) * 1000:
+                    yield f"{key}: {topic} resynced twice within {closest} ms"
+                most = policy.resyncs_per_minute
+                if any(last - first < 60_000 for first, last in zip(times, times[most:], strict=False)):
+                    yield f"{key}: {topic} resynced more than {most} times in a minute"
+
+    def gaps(self, diaries: dict[str, Diary]) -> Iterator[str]:
+        """Every book that was live when it was shown a gap left `live` for it. `diaries`: by depth."""
+        for key, link in self.opened.items():
+            for event in link.gaps:
+                depth, symbol = event.topic.split(".")[1:]
+                if not link.lived_until(event.ts + _SEEN_S * 1000):
+                    continue  # cut before anybody could see it
+                states = _history(diaries[depth], link.endpoint, symbol)
+                if not _saw_gap(states, event.ts / 1000):
+                    yield f"{key}: {event.topic} was shown a gap of {event.lost} at {event.ts} and stayed live"
+
+    def gap_count(self) -> int:
+        return sum(len(link.gaps) for link in self.opened.values())
+
+    def reconnects(self, diaries: Iterable[Diary]) -> Iterator[str]:
+        """Links came up as often as the exchange opened connections to the end."""
+        ups = sum(
+            change.state == "up" for diary in diaries for _, change in diary.changes if isinstance(change, LinkChanged)
+        )
+        spoke = sum(bool(link.subscribed) for link in self.opened.values())
+        if not spoke <= ups <= len(self.opened):
+            yield f"{ups} times up, but {len(self.opened)} connections opened and {spoke} subscribed on"
+
+
+def _history(diary: Diary, endpoint: str, symbol: str) -> list[tuple[float, BookStateChanged]]:
+    return [
+        (at_s, change)
+        for at_s, change in diary.changes
+        if isinstance(change, BookStateChanged)
+        and change.instrument.symbol == symbol
+        and change.instrument.category.value == endpoint
+    ]
+
+
+def _saw_gap(states: list[tuple[float, BookStateChanged]], at_s: float) -> bool:
+    """Whether the book was not live at that moment, or stopped being so soon after."""
+    before = [change for when_s, change in states if when_s < at_s - 0.002]
+    if before and before[-1].new is not LIVE:
+        return True
+    return any(at_s - 0.002 <= when_s <= at_s + _SEEN_S and change.new is not LIVE for when_s, change in states)
+
+
+def waits(diary: Diary, policy: RetryPolicy) -> Iterator[str]:
+    """The waits between attempts: within the ceiling of each attempt, and really waited."""
+    down: dict[str, tuple[float, LinkChanged]] = {}
+    for at_s, change in diary.changes:
+        if not isinstance(change, LinkChanged):
+            continue
+        if change.state == "down":
+            down[change.link] = at_s, change
+            ceiling = min(policy.cap_s, policy.base_s * 2.0 ** (change.attempt - 1))
+            if change.reason != "status" and not 0 <= (change.retry_s or 0.0) <= ceiling:
+                yield f"{change.link}: a wait of {change.retry_s} s before attempt {change.attempt + 1}"
+        elif change.state == "connecting" and change.link in down:
+            since_s, last = down.pop(change.link)
+            if at_s - since_s < (last.retry_s or 0.0) - _SLACK_S:
+                yield f"{change.link}: tried again {at_s - since_s:.3f} s after a loss, not {last.retry_s}"
+
+
+def facts(ledger: Ledger) -> dict[str, Any]:
+    """Numbers for the report."""
+    return {
+        "connections": len(ledger.opened),
+        "faults": dict(sorted(ledger.faults.items())),
+        "gaps_shown": ledger.gap_count(),
+    }

@@ -1,0 +1,112 @@
+"""What the books really were: every published window by its `seq`, beside which every tick of a live book is held."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from orderflow.core.types import Category
+from orderflow.net.frames import FrameCutter
+
+if TYPE_CHECKING:
+    from orderflow.core.types import InstrumentId, MetricsTick
+    from orderflow.sim.server import SimServer
+
+KEPT: Final = 5_000  # windows of one topic, minutes of them
+LEVELS: Final = 10
+
+
+class Truth(NamedTuple):
+    """The top of one published window."""
+
+    bid: float
+    bid_size: float
+    ask: float
+    ask_size: float
+    near_bids: float  # size of the best LEVELS
+    near_asks: float
+
+
+class _Data(msgspec.Struct):
+    b: list[tuple[float, float]]
+    a: list[tuple[float, float]]
+    seq: int
+
+
+class _Message(msgspec.Struct):
+    type: str
+    data: _Data
+
+
+_decoder: Final = msgspec.json.Decoder(_Message, strict=False)
+
+
+class Witness:
+    """A subscriber no fault touches. It remembers the newest windows of one topic, and judges ticks by them."""
+
+    connection_id = ""  # what faults leave alone
+
+    def __init__(self, server: SimServer, instrument: InstrumentId, depth: int) -> None:
+        self.endpoint = instrument.category.value
+        self.topic = f"orderbook.{depth}.{instrument.symbol}"
+        self.judged = 0
+        self._server = server
+        self.wrong: list[str] = []
+        self._inverse = instrument.category is Category.INVERSE
+        self._sides: tuple[dict[float, float], dict[float, float]] = ({}, {})
+        self._windows: dict[int, Truth] = {}
+        self._order: deque[int] = deque()
+        self._cutter = FrameCutter(1 << 30)
+        for message in server.backend.attach(self.endpoint, self.topic, self, server.now_ms()):
+            self._take(message)
+
+    def deliver(self, topic: str, frame: bytes) -> None:
+        for message in self._cutter.feed(frame):
+            self._take(message)
+
+    def judge(self, tick: MetricsTick) -> None:
+        """Hold a tick of a live book beside the window it says it is of."""
+        if not tick.live or tick.seq is None or self._server.plan.planted(self.endpoint, self.topic):
+            return
+        truth = self._windows.get(tick.seq)
+        if truth is None:
+            if self._order and tick.seq > self._order[0]:
+                self.wrong.append(f"{self.topic}: no window has seq {tick.seq}")
+            return
+        self.judged += 1
+        near = (None, None) if self._inverse else (tick.liquidity_bid, tick.liquidity_ask)
+        ours = (tick.bid, tick.bid_size, tick.ask, tick.ask_size, *near)
+        if self._inverse:
+            ours = (tick.bid, None, tick.ask, None, None, None)
+        for name, mine, real in zip(Truth._fields, ours, truth, strict=True):
+            if mine is not None and not math.isclose(mine, real, rel_tol=1e-9):
+                self.wrong.append(f"{self.endpoint} {self.topic} at seq {tick.seq}: {name} {mine}, was {real}")
+
+    def _take(self, raw: bytes) -> None:
+        message = _decoder.decode(raw)
+        if message.type == "snapshot":
+            self._sides = ({}, {})
+        for side, levels in zip(self._sides, (message.data.b, message.data.a), strict=True):
+            for price, size in levels:
+                if size:
+                    side[price] = size
+                else:
+                    side.pop(price, None)
+        bids = sorted(self._sides[0].items(), reverse=True)[:LEVELS]
+        asks = sorted(self._sides[1].items())[:LEVELS]
+        if bids and asks:
+            self._remember(message.data.seq, Truth(*bids[0], *asks[0], _total(bids), _total(asks)))
+
+    def _remember(self, seq: int, truth: Truth) -> None:
+        if seq not in self._windows:
+            self._order.append(seq)
+        self._windows[seq] = truth
+        if len(self._order) > KEPT:
+            del self._windows[self._order.popleft()]
+
+
+def _total(levels: list[tuple[float, float]]) -> float:
+    return sum(size for _, size in levels)
