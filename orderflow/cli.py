@@ -34,6 +34,7 @@ Settings come from settings.toml, .secrets.toml, ORDERFLOW_* variables and these
 _EXAMPLES: Final = """\
 examples:
   orderflow demo                                    the whole program, offline, against the embedded exchange
+  orderflow demo --faults                           the same, with an exchange that fails every few seconds
   orderflow run --symbol BTCUSDT --symbol spot:BTCUSDT --interval 1
   orderflow run --log-format json | jq 'select(.event == "alert")'
   orderflow doctor                                  what works from here, and how to mend what does not
@@ -62,6 +63,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     _add_config(commands)
     _add_doctor(commands)
     _add_bench(commands, options=command in (None, "bench"))
+    _add_soak(commands, options=command in (None, "soak"))
     completion = _command(commands, "completion", "print a completion script for your shell", _completion)
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="eval it, or put it where your shell looks")
     return parser
@@ -130,6 +132,14 @@ def _add_run(
     )
     if name == "demo":
         parser.add_argument("--seed", metavar="N", help="of the simulated market: same seed, same day")
+        parser.add_argument(
+            "--faults",
+            metavar="SEED",
+            nargs="?",
+            type=int,
+            const=1,
+            help="let the exchange fail every few seconds, and watch the monitor recover",
+        )
 
 
 def _add_sim(commands: _Commands[argparse.ArgumentParser], *, options: bool) -> None:
@@ -179,6 +189,14 @@ def _add_bench(commands: _Commands[argparse.ArgumentParser], *, options: bool) -
     parser = _command(commands, "bench", "measure the speed of this program on this machine", _bench)
     if options:
         from orderflow.bench.options import add_arguments
+
+        add_arguments(parser)
+
+
+def _add_soak(commands: _Commands[argparse.ArgumentParser], *, options: bool) -> None:
+    parser = _command(commands, "soak", "play random faults against the monitor and prove what it promises", _soak)
+    if options:
+        from orderflow.soak.options import add_arguments
 
         add_arguments(parser)
 
@@ -273,6 +291,12 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     from orderflow.bench.command import main
+
+    return main(args)
+
+
+def _soak(args: argparse.Namespace) -> int:
+    from orderflow.soak.command import main
 
     return main(args)
 

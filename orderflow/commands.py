@@ -8,7 +8,7 @@ import signal
 import sys
 from contextlib import redirect_stdout
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orderflow import bundled, logs
 from orderflow.config.load import Loaded, load
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from orderflow.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
+
+DEMO_FAULTS_PER_S: Final = 1 / 6
 
 
 def load_settings(args: argparse.Namespace, options: Mapping[str, object]) -> Loaded:
@@ -167,9 +169,22 @@ async def _demo(prepared: Prepared) -> int:
             private_ws_url=server.private_url,
             rest_url=server.rest_url,
         )
+        if prepared.args.faults is not None:
+            nursery.start_soon(_misbehave, server, settings, prepared.args.faults)
         code = await _monitor(prepared._replace(settings=msgspec.structs.replace(settings, bybit=addresses)))
         nursery.cancel_scope.cancel(reason="the monitor stopped")
     return code
+
+
+async def _misbehave(server: SimServer, settings: Settings, seed: int) -> None:
+    """`demo --faults`: something goes wrong every few seconds, and is announced."""
+    from orderflow.sim.chaos import Chaos, Chosen, watchable
+
+    def tell(chosen: Chosen) -> None:
+        log.warning("the exchange fails on purpose: %s", chosen.story)
+
+    topics = [(key.category.value, f"orderbook.{settings.depth}.{key.symbol}") for key in settings.instruments]
+    await Chaos(seed, DEMO_FAULTS_PER_S, topics, watchable()).run(server.plan, tell)
 
 
 def _wants_view(choice: str | None, settings: Settings) -> bool:
