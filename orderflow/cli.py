@@ -58,6 +58,9 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     _add_run(commands, "run", "watch the exchange", _run)
     _add_run(commands, "demo", "the same against the embedded exchange; needs nothing", _demo)
+    _add_run(commands, "record", "record what the exchange sends, to replay it later", _record)
+    _add_replay(commands)
+    _add_alerts(commands)
     _add_sim(commands, options=command in (None, "sim"))
     _add_plugins(commands)
     _add_config(commands)
@@ -130,6 +133,10 @@ def _add_run(
     parser.add_argument(
         "--book-out", metavar="FILE", type=Path, help="write every book as JSON at the end and on SIGUSR1"
     )
+    if name == "record":
+        parser.add_argument("folder", metavar="DIR", help="where to; it may hold earlier recordings")
+    else:
+        parser.add_argument("--record", metavar="DIR", help="record the run into this folder as well")
     if name == "demo":
         parser.add_argument("--seed", metavar="N", help="of the simulated market: same seed, same day")
         parser.add_argument(
@@ -140,6 +147,36 @@ def _add_run(
             const=1,
             help="let the exchange fail every few seconds, and watch the monitor recover",
         )
+
+
+_TIME_HELP: Final = "2026-11-22T19:00:05, 19:00 (UTC), Unix seconds, or +90: seconds from the beginning"
+
+
+def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
+    text = "run a recording through books, metrics, plugins and alerts"
+    parser = _command(commands, "replay", text, _replay)
+    _add_recording(parser)
+    parser.add_argument("--speed", metavar="X", default="max", help="max, or times real time: 1, 10, ... (default: max)")
+    parser.add_argument("--json", action="store_true", help="the same JSON lines as a live run")
+
+
+def _add_alerts(commands: _Commands[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "alerts", "try alert rules on recordings", None)
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    text = "how often each rule would have fired, when, and for how long"
+    backtest = _command(actions, "backtest", text, _backtest)
+    _add_recording(backtest)
+    _add_json(backtest)
+
+
+def _add_recording(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that reads a recording's books."""
+    parser.add_argument("path", nargs="+", type=Path, metavar="PATH", help="recordings: files or folders")
+    parser.add_argument("--from", dest="from_time", metavar="TIME", help=f"show nothing before: {_TIME_HELP}")
+    parser.add_argument("--to", dest="to_time", metavar="TIME", help="stop there")
+    parser.add_argument("--symbol", metavar="SYMBOL", action="append", help="only this one; repeatable")
+    parser.add_argument("--interval", metavar="S", help="seconds between two ticks in place of the recorded ones")
+    _add_settings(parser)
 
 
 def _add_sim(commands: _Commands[argparse.ArgumentParser], *, options: bool) -> None:
@@ -210,7 +247,8 @@ def settings_options(args: argparse.Namespace) -> dict[str, object]:
     from orderflow.core.text import escape_text
 
     options: dict[str, object] = {
-        "symbols": getattr(args, "symbol", None),
+        "symbols": None if hasattr(args, "path") else getattr(args, "symbol", None),  # there it picks recorded ones
+        "record.folder": getattr(args, "record", None),
         "category": getattr(args, "category", None),
         "depth": getattr(args, "depth", None),
         "interval_s": getattr(args, "interval", None),
@@ -232,6 +270,26 @@ def _run(args: argparse.Namespace) -> int:
     from orderflow.commands import run
 
     return run(args, settings_options(args), demo=False)
+
+
+def _record(args: argparse.Namespace) -> int:
+    from orderflow.commands import run
+
+    args.view = "lines"
+    quiet = {"record.folder": args.folder, "plugins.enabled": []}  # plugins come into play when it is replayed
+    return run(args, {**settings_options(args), **quiet}, demo=False)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from orderflow.replay.command import replay
+
+    return replay(args, settings_options(args))
+
+
+def _backtest(args: argparse.Namespace) -> int:
+    from orderflow.replay.command import backtest
+
+    return backtest(args, settings_options(args))
 
 
 def _demo(args: argparse.Namespace) -> int:

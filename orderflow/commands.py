@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import redirect_stdout
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orderflow import bundled, logs
@@ -19,10 +20,10 @@ from orderflow.hooks.setup import Setup, log_problems, set_up
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from orderflow.app import Show
     from orderflow.config.tree import Settings
+    from orderflow.record.recorder import Recorder
     from orderflow.signals import StopSignals
     from orderflow.sim.server import SimServer
     from orderflow.ui.report import Reporter
@@ -68,8 +69,9 @@ def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) 
         log.warning("%s", warning)
     log_problems(setup.problems)
     _check_book_out(args.book_out)
+    recorder = _recorder(loaded.settings)
     prepared = Prepared(
-        loaded.settings, setup, args, StopSignals(keep=True), watchdog, _wants_view(args.view, loaded.settings)
+        loaded.settings, setup, args, StopSignals(keep=True), watchdog, _wants_view(args.view, loaded.settings), recorder
     )
     try:
         with redirect_stdout(sys.stderr):  # a plugin that prints must not break the lines of stdout
@@ -93,6 +95,16 @@ class Prepared(NamedTuple):
     signals: StopSignals
     watchdog: Watchdog
     live: bool
+    recorder: Recorder | None = None
+
+
+def _recorder(settings: Settings) -> Recorder | None:
+    """Raises: ConfigError when it cannot record where it is asked to."""
+    if not settings.record.folder:
+        return None
+    from orderflow.record.recorder import Recorder
+
+    return Recorder(Path(settings.record.folder), settings.record)
 
 
 def _first(group: BaseExceptionGroup[ConfigError]) -> ConfigError:
@@ -120,7 +132,7 @@ async def _monitor(prepared: Prepared) -> int:
     from orderflow.app import Monitor
     from orderflow.ui.sink import Output
 
-    settings, setup, args, signals, watchdog, live = prepared
+    settings, setup, args, signals, watchdog, live, recorder = prepared
     show: Show | None = None
     if live:
         from orderflow.ui.terminal import restore_terminal, run_terminal
@@ -131,12 +143,13 @@ async def _monitor(prepared: Prepared) -> int:
     monitor = Monitor(
         settings,
         setup.host,
-        _reporter(settings, output, live=show is not None),
+        _reporter(settings, output, live=show is not None, recorder=recorder if args.command == "record" else None),
         output,
         show=show,
         signals=signals,
         watchdog=watchdog,
         book_out=args.book_out,
+        recorder=recorder,
     )
     return await monitor.run()
 
@@ -204,7 +217,8 @@ def _encoding() -> str | None:
     return getattr(sys.__stdout__, "encoding", None)
 
 
-def _reporter(settings: Settings, output: Output, *, live: bool) -> Reporter:
+def _reporter(settings: Settings, output: Output, *, live: bool, recorder: Recorder | None = None) -> Reporter:
+    """Args: recorder: of `orderflow record`, which tells of that and of no ticks."""
     from orderflow.ui.line import choose_look
     from orderflow.ui.report import HumanReporter, JsonReporter, SummaryReporter
 
@@ -217,6 +231,11 @@ def _reporter(settings: Settings, output: Output, *, live: bool) -> Reporter:
         environ=os.environ,
         categories=len({key.category for key in settings.instruments}) > 1,
     )
+    if recorder is not None:
+        from orderflow.record.news import progress_line
+        from orderflow.ui.recording import RecordReporter
+
+        return RecordReporter(output.put, look, lambda: progress_line(recorder.statistics()))
     return SummaryReporter(output.put, look) if live else HumanReporter(output.put, look)
 
 

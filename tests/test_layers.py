@@ -24,12 +24,13 @@ LAYERS: Final = {
     "sim": 2,
     "config": 3,
     "logs": 3,
-    "record": 3,
+    "record": 2,
     "ui": 3,
     "signals": 3,
     "watchdog": 3,
     "bench": 4,
     "doctor": 4,
+    "replay": 4,
     "soak": 4,
     "app": 4,
     "stats": 4,
@@ -50,6 +51,9 @@ SIBLINGS: Final = {  # of one layer, and yet one may use the other; and nobody e
     ("cli", "commands"),
     ("cli", "doctor"),
     ("cli", "soak"),
+    ("cli", "replay"),
+    ("record", "net"),  # is an event queue, and shares the clocks
+    ("sim", "record"),  # serves recordings
     ("soak", "app"),  # runs the monitor under faults
     ("commands", "app"),
     ("commands", "doctor"),
@@ -61,6 +65,7 @@ OUTSIDE: Final = {  # what a package may use beside the standard library and ord
     "bybit": {"msgspec", "cryptography"},
     "hooks": {"msgspec", "pluggy", "trio"},
     "net": {"msgspec", "trio", "trio_websocket", "wsproto", "h11", "httpx", "certifi"},
+    "record": {"msgspec", "trio", "zstandard"},
     "sim": {"msgspec", "trio", "wsproto", "h11", "sortedcontainers", "cryptography"},
     "config": {"msgspec", "dynaconf"},
     "ui": {"msgspec", "trio", "rich"},
@@ -74,6 +79,7 @@ ONLY_IN: Final = {  # a library and the files that may know of it
     "rich": {"ui/", "bench/"},
     "pluggy": {"hooks/", "api.py"},
     "shtab": {"cli.py"},
+    "zstandard": {"record/"},
 }
 HEAVY: Final = ("cryptography", "dynaconf", "httpx", "numpy", "pandas", "rich", "shtab", "ssl_certs", "asyncio")
 
