@@ -156,7 +156,7 @@ def _add_replay(commands: _Commands[argparse.ArgumentParser]) -> None:
     text = "run a recording through books, metrics, plugins and alerts"
     parser = _command(commands, "replay", text, _replay)
     _add_recording(parser)
-    parser.add_argument("--speed", metavar="X", default="max", help="max, or times real time: 1, 10, ... (default: max)")
+    parser.add_argument("--speed", metavar="X", default="max", help="max, or times real time: 1, 10, ... (default max)")
     parser.add_argument("--json", action="store_true", help="the same JSON lines as a live run")
 
 

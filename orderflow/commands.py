@@ -70,9 +70,8 @@ def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) 
     log_problems(setup.problems)
     _check_book_out(args.book_out)
     recorder = _recorder(loaded.settings)
-    prepared = Prepared(
-        loaded.settings, setup, args, StopSignals(keep=True), watchdog, _wants_view(args.view, loaded.settings), recorder
-    )
+    live = _wants_view(args.view, loaded.settings)
+    prepared = Prepared(loaded.settings, setup, args, StopSignals(keep=True), watchdog, live, recorder)
     try:
         with redirect_stdout(sys.stderr):  # a plugin that prints must not break the lines of stdout
             return trio.run(_demo if demo else _monitor, prepared)
