@@ -97,7 +97,6 @@ def watchable() -> tuple[Recipe, ...]:
         "overfull",
         "stall",
         "http",
-        "refuse",
         "restart-",
     )
     return tuple(recipe for recipe in RECIPES if recipe.spec.startswith(seen))
