@@ -168,8 +168,9 @@ def chart(values: Sequence[float | None], width: int, height: int, style: Style)
     shown = list(values)[-width:]
     known = [value for value in shown if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
-    base = low - (high - low) * 0.15 if low > 0 else low  # the lowest value is still seen
-    span = high - base or 1.0
+    reach = max(high - low, 0.02 * abs(high))  # noise is not drawn as a mountain
+    base = low - reach * 0.15 if low > 0 else low  # the lowest value is still seen
+    span = low - base + reach or 1.0
     eighths = [0 if value is None else max(1, round((value - base) / span * height * 8)) for value in shown]
     return _columns(eighths, width, height, style)
 
