@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orderflow.core.policy import RecordPolicy
@@ -14,6 +13,7 @@ from orderflow.record.writer import RecordingWriter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 BTC = InstrumentId(Category.LINEAR, "BTCUSDT")
 T0 = 1_790_000_000_000_000_000

@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +18,9 @@ from orderflow.record.reader import Damage, open_recording
 from orderflow.record.records import End, Frames, Session
 from orderflow.record.writer import RecordingWriter
 from tests.record.tapes import M0, POLICY, T0, begin, simple_tape
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def encoder_with(count: int, first: int = 0) -> Encoder:
