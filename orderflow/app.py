@@ -21,7 +21,7 @@ import signal
 import time
 from collections import deque
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import msgspec
 import trio
@@ -60,7 +60,7 @@ from orderflow.stats import gather
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from orderflow.config.tree import Settings
@@ -99,7 +99,7 @@ class Monitor:
 
     Args:
         output: standard output; when its reader goes away the run ends.
-        show: the live view; None: lines only.
+        show: the live view; None: lines only. serve: runs for as long as the program and may ask for the counters.
         signals: where SIGINT and SIGTERM arrive; None: they are not ours. watchdog: told that the event loop lives.
         book_out: where every book is written at the end and on SIGUSR1.
         recorder: records the run; closed at its end.
@@ -113,6 +113,7 @@ class Monitor:
         output: StandardOutput,
         *,
         show: Show | None = None,
+        serve: Callable[[Callable[[], Stats]], Awaitable[NoReturn]] | None = None,
         signals: StopSignals | None = None,
         watchdog: Watchdog | None = None,
         book_out: Path | None = None,
@@ -125,6 +126,7 @@ class Monitor:
         self._reporter = reporter
         self._output = output
         self._show = show
+        self._serve = serve
         self._signals = signals
         self._watchdog = watchdog
         self._book_out = book_out
@@ -168,6 +170,8 @@ class Monitor:
             await consumers.start(self._run_signals)
             await consumers.start(self._run_output)
             consumers.start_soon(self._watch.run, self._beat)
+            if self._serve is not None:
+                consumers.start_soon(self._serve, self.stats)
             drained = trio.Event()
             consumers.start_soon(self._run_alert_sink, drained)
             self._reporter.start(__version__, settings.env, names, settings.depth, settings.interval_s)

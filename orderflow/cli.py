@@ -130,6 +130,7 @@ def _add_run(
     parser.add_argument("--log-format", choices=("human", "json"), help="json: every line of stdout is a JSON object")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="of the log on stderr")
     parser.add_argument("--view", choices=("auto", "live", "lines"), default=None, help="a live screen, or plain lines")
+    parser.add_argument("--metrics-port", metavar="PORT", help="serve /metrics for Prometheus, to this machine only")
     parser.add_argument(
         "--book-out", metavar="FILE", type=Path, help="write every book as JSON at the end and on SIGUSR1"
     )
@@ -254,6 +255,7 @@ def settings_options(args: argparse.Namespace) -> dict[str, object]:
         "interval_s": getattr(args, "interval", None),
         "duration_s": getattr(args, "duration", None),
         "max_outage_s": getattr(args, "max_outage", None),
+        "metrics_http.port": getattr(args, "metrics_port", None),
         "log_format": getattr(args, "log_format", None),
         "log_level": getattr(args, "log_level", None),
         "sim.seed": getattr(args, "seed", None),
@@ -372,7 +374,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     words = sys.argv[1:] if argv is None else argv
     args = build_parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
-    if args.command not in ("run", "demo"):
+    if args.command not in ("run", "demo", "record"):
         as_usual()
     try:
         code: int = args.run(args)

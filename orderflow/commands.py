@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orderflow.app import Show
     from orderflow.config.tree import Settings
     from orderflow.record.recorder import Recorder
+    from orderflow.serve import Serve
     from orderflow.signals import StopSignals
     from orderflow.sim.server import SimServer
     from orderflow.ui.report import Reporter
@@ -41,6 +42,7 @@ def load_settings(args: argparse.Namespace, options: Mapping[str, object]) -> Lo
     settings = loaded.settings
     logs.register_secret(settings.bybit.api_key)
     logs.register_secret(settings.bybit.api_secret)
+    logs.register_secret(settings.metrics_http.token)
     logs.configure(settings.log_level, colour=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
     return loaded
 
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) 
     """`orderflow run` and `orderflow demo`."""
     import trio
 
+    from orderflow.serve import open_metrics
     from orderflow.signals import StopSignals
     from orderflow.watchdog import Watchdog
 
@@ -70,8 +73,9 @@ def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) 
     log_problems(setup.problems)
     _check_book_out(args.book_out)
     recorder = _recorder(loaded.settings)
+    serve = open_metrics(loaded.settings.metrics_http)
     live = _wants_view(args.view, loaded.settings)
-    prepared = Prepared(loaded.settings, setup, args, StopSignals(keep=True), watchdog, live, recorder)
+    prepared = Prepared(loaded.settings, setup, args, StopSignals(keep=True), watchdog, live, recorder, serve)
     try:
         with redirect_stdout(sys.stderr):  # a plugin that prints must not break the lines of stdout
             return trio.run(_demo if demo else _monitor, prepared)
@@ -95,6 +99,7 @@ class Prepared(NamedTuple):
     watchdog: Watchdog
     live: bool
     recorder: Recorder | None = None
+    serve: Serve | None = None
 
 
 def _recorder(settings: Settings) -> Recorder | None:
@@ -131,7 +136,7 @@ async def _monitor(prepared: Prepared) -> int:
     from orderflow.app import Monitor
     from orderflow.ui.sink import Output
 
-    settings, setup, args, signals, watchdog, live, recorder = prepared
+    settings, setup, args, signals, watchdog, live, recorder, serve = prepared
     show: Show | None = None
     if live:
         from orderflow.ui.terminal import restore_terminal, run_terminal
@@ -149,6 +154,7 @@ async def _monitor(prepared: Prepared) -> int:
         watchdog=watchdog,
         book_out=args.book_out,
         recorder=recorder,
+        serve=serve,
     )
     return await monitor.run()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,6 +46,7 @@ class Cross(msgspec.Struct, frozen=True):
         if (file := self.settings.bybit.ca_file) and not os.path.isfile(file):
             yield self._problem("bybit.ca_file", "expected the path of a file that exists", show=True)
         yield from self._symbols()
+        yield from self._metrics_http()
 
     def _order(self) -> Iterator[str]:
         for low, high, words in _ORDER:
@@ -75,6 +77,21 @@ class Cross(msgspec.Struct, frozen=True):
             secure = "https" if self._value(key).startswith("http:") else "wss"
             expected = f"expected {secure}:// for another machine, or bybit.allow_plain = true"
             yield self._problem(key, expected, show=True)
+
+    def _metrics_http(self) -> Iterator[str]:
+        """Nobody else reads our counters unless that is wanted, and then only with a token."""
+        keys = ("metrics_http.host", "metrics_http.allow_remote", "metrics_http.token")
+        if self._refused(*keys):
+            return
+        host, allowed, token = map(self._value, keys)
+        try:
+            loopback = host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            yield self._problem(keys[0], "expected an IP address of this machine, or localhost", show=True)
+            return
+        if not loopback and not (allowed and token):
+            expected = "expected 127.0.0.1 or ::1; for others metrics_http.allow_remote = true and metrics_http.token"
+            yield self._problem(keys[0], expected, show=True)
 
     def _symbols(self) -> Iterator[str]:
         if self._refused("symbols", "category"):

@@ -164,6 +164,8 @@ EXPECTED: Final = {
     "bybit.rest_url": "an https:// address, or empty to do without",
     "bybit.ca_file": "the path of a PEM file, or empty",
     "record.folder": "the path of a folder, or empty",
+    "metrics_http.host": "an IP address of this machine, or localhost",
+    "metrics_http.allowed_hosts": "a list of host names",
     "plugins.enabled": "a list of plugin names",
     "plugins.folders": "a list of folders",
 }

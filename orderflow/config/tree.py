@@ -15,6 +15,7 @@ from orderflow.core.policy import (
     BookPolicy,
     ClockPolicy,
     Count,
+    HttpPolicy,
     LinkPolicy,
     MetricsPolicy,
     Positive,
@@ -64,6 +65,16 @@ class PluginSettings(Frozen, frozen=True):
         return f"PluginSettings(enabled={self.enabled}, folders={self.folders}, tables=of {sorted(self.tables)})"
 
 
+class MetricsHttpSettings(HttpPolicy, frozen=True, kw_only=True):
+    """Prometheus' /metrics. Reachable from other machines only with `allow_remote` and a token."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: none
+    host: str = "127.0.0.1"
+    allow_remote: bool = False
+    allowed_hosts: tuple[str, ...] = ()  # more names clients may call this machine by
+    token: Secret | None = None  # asked of every client when set
+
+
 class SimSettings(Frozen, frozen=True):
     """The embedded exchange of `orderflow demo` and `orderflow sim`."""
 
@@ -106,6 +117,7 @@ class Settings(Frozen, frozen=True):
     plugins: PluginSettings = PluginSettings()
     sim: SimSettings = SimSettings()
     view: ViewSettings = ViewSettings()
+    metrics_http: MetricsHttpSettings = MetricsHttpSettings()
 
     @property
     def instruments(self) -> tuple[InstrumentId, ...]:

@@ -100,3 +100,11 @@ class RecordPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     queue_mb: Annotated[float, Meta(ge=1, le=1e5)] = 32.0  # the same in bytes
     keep_free_mb: Annotated[float, Meta(ge=0, le=1e9)] = 200.0  # less room on the disk: a gap, until there is more
     retry_s: Positive = 5.0  # after trouble with the disk
+
+
+class HttpPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much clients of an HTTP port of ours may ask for."""
+
+    max_connections: Count = 16  # at once; one more is dropped
+    timeout_s: Seconds = 5.0  # one connection, from its first byte to its last
+    max_request_bytes: Annotated[int, Meta(ge=256, le=1_000_000)] = 8192  # of a request's head

@@ -42,7 +42,7 @@ def test_the_bundled_settings_are_the_programs_defaults(folder: Folder) -> None:
     plugins = msgspec.structs.replace(loaded.settings.plugins, tables={})
     assert msgspec.structs.replace(loaded.settings, plugins=plugins) == Settings()
     unlisted = {key for key, origin in loaded.origins.items() if origin.source is Source.DEFAULT}
-    assert unlisted == {"env", "bybit.api_key", "bybit.api_secret"}
+    assert unlisted == {"env", "bybit.api_key", "bybit.api_secret", "metrics_http.token"}
     assert loaded.files == ("settings.toml (bundled)",)
 
 
