@@ -106,8 +106,7 @@ def test_garbage_gives_the_declared_error_or_damage(tape: Path, tmp_path: Path, 
     try:
         items = list(read_file(path))
     except RecordingError as error:
-        refused_path = error.path
-        items = [Damage(file=refused_path, offset=error.offset, skipped=0, reason=error.reason, detail=error.detail)]
+        items = [Damage(file=error.path, offset=error.offset, skipped=0, reason=error.reason, detail=error.detail)]
     assert all(isinstance(item, Damage) and item.file == str(path) for item in items)
 
 

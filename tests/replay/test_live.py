@@ -1,0 +1,177 @@
+"""A live run against the simulated exchange, and the replay of its own recording: the same, one by one."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+import trio
+
+from orderflow import bundled
+from orderflow.app import Monitor
+from orderflow.config.tree import BybitSettings, PluginSettings, Settings
+from orderflow.core.policy import RecordPolicy, RetryPolicy
+from orderflow.core.types import BookState, Category, InstrumentId, MetricsTick, Percentiles
+from orderflow.hooks.setup import set_up
+from orderflow.record.reader import Damage, open_recording
+from orderflow.record.recorder import Recorder
+from orderflow.record.records import Lost, Sent
+from orderflow.replay.engine import Choice
+from orderflow.replay.run import Pace, Window, run_replay
+from orderflow.replay.sinks import Silent
+from orderflow.sim.catalogue import catalogue_by_id
+from orderflow.sim.server import SimConfig, SimServer, serve
+from orderflow.ui.sink import Output
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from orderflow.core.types import Alert, FeedChange, Summary
+    from orderflow.hooks.host import PluginHost
+
+SYMBOLS = ("linear:BTCUSDT", "linear:ETHUSDT", "spot:BTCUSDT", "inverse:BTCUSD")
+PLUGINS = PluginSettings(
+    enabled=("spread", "latency", "liquidity"),
+    tables={
+        "spread": {"raise_above": 0.0001, "clear_below": 0.00005, "for_s": 0, "clear_for_s": 0, "cooldown_s": 0},
+        "latency": {"raise_above": 1.5, "clear_below": 1.4, "trust_clock": True, "for_s": 0, "clear_for_s": 0},
+    },
+)
+
+
+class Kept(Silent):
+    """Keeps what it is told; a reporter and a sink."""
+
+    def __init__(self) -> None:
+        self.ticks: list[MetricsTick] = []
+        self.alerts: list[Alert] = []
+        self.changes: list[FeedChange] = []
+
+    def start(self, *rest: object) -> None:  # type: ignore[override]
+        pass
+
+    def tick(self, tick: MetricsTick) -> None:
+        self.ticks.append(tick)
+
+    def alert(self, alert: Alert) -> None:
+        self.alerts.append(alert)
+
+    def feed(self, change: FeedChange, ts: int = 0) -> None:
+        self.changes.append(change)
+
+    def summary(self, summary: Summary, ts: int = 0) -> None:
+        self.last = summary
+
+    def stall(self, length_s: float) -> None:
+        pass
+
+    def stats(self, stats: object) -> None:
+        pass
+
+
+def without_our_own_work(ticks: Iterable[MetricsTick]) -> list[MetricsTick]:
+    """A replay has no processing latencies: they are left out of the comparison."""
+    nothing = Percentiles()
+    return [
+        msgspec.structs.replace(
+            tick, hops=msgspec.structs.replace(tick.hops, socket_to_book=nothing, book_to_metrics=nothing)
+        )
+        for tick in ticks
+    ]
+
+
+def alerts_of(kept: Kept) -> list[Alert]:
+    ticks = without_our_own_work(alert.tick for alert in kept.alerts)
+    return [msgspec.structs.replace(alert, tick=tick) for alert, tick in zip(kept.alerts, ticks, strict=True)]
+
+
+def make_host() -> PluginHost:
+    return set_up(PLUGINS, bundled.plugins_folder(), clock=lambda: 0.0).host
+
+
+def replay(folder: Path, choice: Choice | None = None, speed: float = float("inf")) -> tuple[Kept, str]:
+    kept = Kept()
+    window = Window(kept, float("-inf"), float("inf"))
+    stop = threading.Event()
+    run_replay(open_recording(folder), choice or Choice(), make_host, window, stop=stop, pace=Pace(speed, stop))
+    return kept, window.sha256
+
+
+@pytest.fixture
+async def exchange(nursery: trio.Nursery) -> AsyncIterator[SimServer]:
+    known = catalogue_by_id()
+    wanted = [InstrumentId(Category(text.split(":")[0]), text.split(":")[1]) for text in SYMBOLS]
+    yield await nursery.start(serve, SimConfig(instruments=tuple(known[key] for key in wanted), seed=3))
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.socket
+async def test_a_replay_gives_what_the_live_run_gave(exchange: SimServer, tmp_path: Path) -> None:
+    folder = tmp_path / "tape"
+    settings = Settings(
+        env="sim",
+        symbols=SYMBOLS,
+        interval_s=0.1,
+        retry=RetryPolicy(base_s=0.05, cap_s=0.05),
+        record=RecordPolicy(rotate_s=1, flush_s=0.1, keep_free_mb=0),
+        plugins=PLUGINS,
+        bybit=BybitSettings(public_ws_url=exchange.public_url, private_ws_url="", rest_url=exchange.rest_url),
+    )
+    live = Kept()
+    recorder = Recorder(folder, settings.record)
+    with (tmp_path / "out").open("wb") as sink:
+        monitor = Monitor(settings, make_host(), live, Output(sink.fileno()), recorder=recorder)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(monitor.run)
+            with trio.move_on_after(10):
+                await all_live(monitor)
+                for client in exchange.clients():
+                    if client.endpoint == "linear":
+                        client.cut()
+                await trio.sleep(0.5)
+                await all_live(monitor)
+                await trio.sleep(1.5)
+            monitor.stop("test")
+
+    again, sha256 = replay(folder)
+    assert len(live.ticks) > 50
+    assert len(live.alerts) > 5
+    for seen, expected in zip(again.ticks, without_our_own_work(live.ticks), strict=True):
+        assert seen == expected
+    assert alerts_of(again) == alerts_of(live)
+    assert again.changes == live.changes
+    assert (again.last.messages, again.last.reconnects) == (live.last.messages, 1)
+    assert replay(folder)[1] == sha256
+    assert replay(folder, speed=20)[1] == sha256
+
+    recording = open_recording(folder)
+    assert len(recording.files) > 2  # it was rotated in between, and nothing shows
+    records = list(recording.records())
+    assert not [record for record in records if isinstance(record, Damage)]
+    assert [record.reason for record in records if isinstance(record, Lost)] in (["eof"], ["reset"])
+    assert sum("subscribe" in record.text for record in records if isinstance(record, Sent)) == 4
+    await check_later_files(recording.files[-1], again)
+
+
+async def check_later_files(path: Path, whole: Kept) -> None:
+    """A file out of the middle is a recording of its own: its checkpoint says what came before."""
+    alone, _ = replay(path)
+    assert alone.ticks
+    by_key = {(tick.ts, tick.instrument): tick for tick in whole.ticks}
+    for tick in alone.ticks[4:]:  # the interval that was cut has fewer samples
+        expected = by_key[tick.ts, tick.instrument]
+        assert (tick.bid, tick.ask, tick.imbalance, tick.u, tick.counters) == (
+            expected.bid,
+            expected.ask,
+            expected.imbalance,
+            expected.u,
+            expected.counters,
+        )
+
+
+async def all_live(monitor: Monitor) -> None:
+    while set(monitor.engine.states().values()) != {BookState.LIVE}:  # noqa: ASYNC110 - the product's state, no event
+        await trio.sleep(0.02)
