@@ -54,8 +54,8 @@ class Exchange:
             side[price] = size
         else:
             del side[price]
+        self.u[topic] += 1  # the topic's own count goes on, whoever is subscribed
         if topic in self.held:
-            self.u[topic] += 1
             level = [(str(price), str(size))]
             bids, asks = ([], level) if price > 100 else (level, [])
             self._push(topic, book(topic, self.u[topic], bids=bids, asks=asks))
