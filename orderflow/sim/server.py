@@ -22,7 +22,7 @@ from orderflow.core.types import Category
 from orderflow.sim.account import Account
 from orderflow.sim.backend import PRIVATE, TRADE
 from orderflow.sim.catalogue import CATALOGUE
-from orderflow.sim.connection import Client, serve_stream, text_frame
+from orderflow.sim.connection import Client, text_frame
 from orderflow.sim.control import Control
 from orderflow.sim.exchange import ExchangeBackend
 from orderflow.sim.faultplan import FaultPlan
@@ -30,6 +30,7 @@ from orderflow.sim.faults import Faults  # noqa: TC001 - msgspec resolves the an
 from orderflow.sim.instruments import SimInstrument  # noqa: TC001 - msgspec resolves the annotation at run time
 from orderflow.sim.market import Exchange
 from orderflow.sim.private import DEFAULT_KEYS, PrivateSession, active_time_s
+from orderflow.sim.requests import serve_stream
 from orderflow.sim.venue import PublicSession, SessionPolicy, TradeSession
 
 if TYPE_CHECKING:
