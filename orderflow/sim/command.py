@@ -88,12 +88,13 @@ def _serve_until_stopped(args: argparse.Namespace) -> int:
 async def run_sim(args: argparse.Namespace) -> None:
     """Serve as the options say until SIGINT or SIGTERM. Raises: ConfigError; OSError when it cannot listen."""
     start = _starter(args)
+    chaos = _chaos(args) if args.faults == "random" else None
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             server: SimServer = await nursery.start(start)
             announce(server, as_json=args.json)
-            if args.faults == "random":
-                nursery.start_soon(_chaos(args).run, server.plan, _tell)
+            if chaos is not None:
+                nursery.start_soon(chaos.run, server.plan, _tell)
             async for _ in signals:
                 break
             nursery.cancel_scope.cancel()

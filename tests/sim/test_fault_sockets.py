@@ -1,0 +1,190 @@
+"""What only real sockets show of faults: the bytes, the ends of connections, the control port and the command line."""
+
+from __future__ import annotations
+
+import json
+import struct
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import trio
+from trio_websocket import ConnectionClosed, open_websocket_url
+
+from orderflow.cli import main
+from orderflow.core.types import Category, InstrumentId
+from orderflow.sim.catalogue import catalogue_by_id
+from orderflow.sim.faultlist import KINDS, parse_fault
+from orderflow.sim.server import ServerPolicy, SimConfig, SimServer, serve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.socket
+
+BTC = InstrumentId(Category.LINEAR, "BTCUSDT")
+UPGRADE = (
+    b"GET /v5/public/linear HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+@asynccontextmanager
+async def running(tmp_path: Path) -> AsyncIterator[SimServer]:
+    log = tmp_path / "clients.jsonl"
+    config = SimConfig(instruments=(catalogue_by_id()[BTC],), account=False, server=ServerPolicy(client_log=log))
+    async with trio.open_nursery() as nursery:
+        server: SimServer = await nursery.start(serve, config)
+        with trio.fail_after(10):
+            yield server
+        nursery.cancel_scope.cancel()
+
+
+def events(tmp_path: Path, name: str) -> list[dict[str, Any]]:
+    lines = (tmp_path / "clients.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == name]
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    while not condition():  # noqa: ASYNC110 - the server knows no events for it
+        await trio.sleep(0.01)
+
+
+async def upgraded(server: SimServer) -> trio.SocketStream:
+    """A raw client behind the upgrade."""
+    stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+    await stream.send_all(UPGRADE)
+    assert b" 101 " in await stream.receive_some(4096)
+    return stream
+
+
+def masked(opcode: int, payload: bytes) -> bytes:
+    return bytes((0x80 | opcode, 0x80 | len(payload))) + bytes(4) + payload
+
+
+async def test_a_frozen_connection_notices_that_its_client_went(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        stream = await upgraded(server)
+        await until(server.clients)
+        server.plan.add(parse_fault("stall:seconds=1000"))
+        await until(lambda: server.plan.counts)
+        await stream.send_all(masked(1, b'{"op":"ping"}'))  # lies unread in front of the end
+        await stream.aclose()
+        await until(lambda: not server.clients())
+
+
+async def test_a_thawed_connection_gets_everything_in_order(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, open_websocket_url(server.ws_url("linear")) as ws:
+        await ws.send_message('{"op":"subscribe","args":["orderbook.50.BTCUSDT"]}')
+        while '"subscribe"' not in await ws.get_message():
+            pass
+        server.plan.add(parse_fault("stall:seconds=0.5"))
+        await until(lambda: server.plan.counts)
+        await trio.sleep(0.6)
+        numbers = [json.loads(await ws.get_message())["data"]["u"] for _ in range(10)]
+        assert numbers == list(range(numbers[0], numbers[0] + 10))
+
+
+async def test_half_closed_connections_are_still_heard(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        stream = await upgraded(server)
+        await until(server.clients)
+        server.plan.add(parse_fault("half-close"))
+        assert await stream.receive_some(4096) == b""
+        await stream.send_all(masked(1, b'{"op":"nope"}'))
+        await until(lambda: events(tmp_path, "text"))
+        await stream.aclose()
+        await until(lambda: not server.clients())
+
+
+async def test_a_torn_frame_stops_in_its_middle(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        stream = await upgraded(server)
+        await until(server.clients)
+        server.plan.add(parse_fault("torn"))
+        data = await stream.receive_some(4096)
+        (announced,) = struct.unpack("!H", data[2:4])
+        assert 0 < len(data) - 4 < announced
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some(4096)
+        await stream.aclose()
+
+
+async def test_close_frames_are_answered_and_logged(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, open_websocket_url(server.ws_url("linear")) as ws:
+        server.plan.add(parse_fault("close:code=1012,reason=restart"))
+        with pytest.raises(ConnectionClosed) as caught:
+            await ws.get_message()
+        assert (caught.value.reason.code, caught.value.reason.reason) == (1012, "restart")
+        await until(lambda: events(tmp_path, "end"))
+        assert [event["code"] for event in events(tmp_path, "close")] == [1012]
+
+
+async def test_pings_and_pongs_are_logged(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, open_websocket_url(server.ws_url("linear")) as ws:
+        await ws.ping(b"x")
+        server.plan.add(parse_fault("pings:rate=50,seconds=0.1"))
+        await until(lambda: len(events(tmp_path, "pong")) >= 4)
+        assert len(events(tmp_path, "ping")) == 1
+
+
+async def test_a_dripping_answer_never_ends_but_its_client_may_leave(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        server.plan.add(parse_fault("drip:seconds=0.01"))
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        await stream.send_all(UPGRADE)
+        got = b""
+        while len(got) < 20:
+            got += await stream.receive_some(64)
+        assert got.startswith(b"HTTP/1.1 101")
+        await stream.aclose()
+        assert [event["how"] for event in events(tmp_path, "botched")] == ["drip"]
+
+
+async def test_control_port_over_http(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, httpx.AsyncClient(base_url=server.rest_url, trust_env=False) as http:
+        armed = (await http.post("/sim/faults", content="rest-http:status=502")).json()
+        assert armed == {"armed": [{"number": 1, "fault": "rest-http:status=502"}]}
+        assert (await http.get("/v5/market/time")).status_code == 502
+        assert (await http.get("/sim/faults")).json()["happened"] == {"rest-http": 1}  # the port itself is spared
+        await http.delete("/sim/faults")
+        assert (await http.get("/v5/market/time")).status_code == 200
+        await http.post("/sim/pause")
+        path = "/sim/book?category=linear&symbol=BTCUSDT&depth=5"
+        first, second = (await http.get(path)).json(), (await http.get(path)).json()
+        assert first == second
+        assert len(first["bids"]) == len(first["asks"]) == 5
+        assert (await http.get("/sim/statistics")).json()["paused"] is True
+        assert (await http.get("/sim/faults", headers={"Host": "evil.example"})).status_code == 403
+        assert (await http.get("/sim/faults", headers={"Origin": "http://localhost"})).status_code == 403
+
+
+async def test_slow_and_garbled_rest(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, httpx.AsyncClient(base_url=server.rest_url, trust_env=False) as http:
+        server.plan.add(parse_fault("rest-slow:delay=0.3,n=1"))
+        began = trio.current_time()
+        assert (await http.get("/v5/market/time")).json()["retCode"] == 0
+        assert trio.current_time() - began >= 0.3
+        server.plan.add(parse_fault("rest-garbage:n=1"))
+        with pytest.raises(json.JSONDecodeError):
+            (await http.get("/v5/market/time")).json()
+        server.plan.add(parse_fault("rest-hangup:n=1"))
+        with pytest.raises(httpx.RemoteProtocolError):
+            await http.get("/v5/market/time")
+
+
+@pytest.mark.parametrize(
+    "words", [["--fault", "dorp"], ["--fault", "drop:p=7"], ["--faults", "random", "--fault-rate", "0"]]
+)
+def test_bad_fault_options_are_usage_errors(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "--port", "0", *words]) == 2
+    assert "fault" in capsys.readouterr().err
+
+
+def test_the_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "--faults", "list"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(KINDS)
+    assert main(["sim", "--faults", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == KINDS.keys()
