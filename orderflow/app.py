@@ -362,14 +362,21 @@ class Monitor:
         self.stop("duration")
 
     async def _run_books(self) -> None:
-        apply = self.engine.apply
-        while True:
-            for event in await self._queue.receive():
-                outputs = apply(event)
-                if outputs:
-                    self._route(outputs)
-            if self._recorder is not None:
-                self._recorder.item_applied()
+        """Feed the engine: what waits in the queue, and while nothing does, straight from the links."""
+        self._queue.hand_to(self._apply)
+        try:
+            while True:
+                self._apply(await self._queue.receive())
+        finally:
+            self._queue.hand_to(None)
+
+    def _apply(self, events: list[Event]) -> None:
+        """One queue item."""
+        outputs = self.engine.apply_all(events)
+        if outputs:
+            self._route(outputs)
+        if self._recorder is not None:
+            self._recorder.item_applied()
 
     def _give(self, event: Event) -> tuple[Output, ...]:
         """To the engine, past the queue."""

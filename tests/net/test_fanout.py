@@ -50,6 +50,23 @@ async def test_what_a_link_says_of_itself_always_gets_in() -> None:
     assert len(await queue.receive()) == 4
 
 
+async def test_events_are_handed_over_at_once_but_never_past_others() -> None:
+    queue = EventQueue(5)
+    taken: list[list[Event]] = []
+    queue.hand_to(taken.append)
+    queue.put_nowait(events(7))  # nothing waits, so there is nothing to overrun
+    queue.put_control(events(1, 7))
+    queue.put_nowait(events(2, 8))
+    assert taken == [events(7)]
+    assert queue.statistics().depth == 3
+    assert [await queue.receive(), await queue.receive()] == [events(1, 7), events(2, 8)]
+    queue.put_nowait(events(1, 10))
+    assert taken == [events(7), events(1, 10)]
+    queue.hand_to(None)
+    queue.put_nowait(events(1, 11))
+    assert await queue.receive() == events(1, 11)
+
+
 async def test_a_closed_queue_hands_out_what_it_has() -> None:
     queue = EventQueue(5)
     queue.put_nowait(events(1))
