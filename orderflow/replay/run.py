@@ -127,6 +127,7 @@ def run_replay(
     Args: make_host: plugins of one session; to_ns: nothing later is read.
     """
     session: SessionReplay | None = None
+    block: BlockStart | None = None
     done = 0
     for item in recording.items(until_ns=to_ns):
         kind = type(item)
@@ -137,10 +138,13 @@ def run_replay(
                     done += session.messages
                 session = SessionReplay(item, choice, make_host(), sink)  # type: ignore[arg-type]
                 session.start()
+                if block is not None:
+                    session.take(block)  # a file out of the middle says so here
                 if pace is not None:
                     pace.restart()
             continue
         if kind is BlockStart:
+            block = item  # type: ignore[assignment]
             if stop.is_set():
                 break
             if progress is not None:

@@ -116,7 +116,7 @@ async def test_a_replay_gives_what_the_live_run_gave(exchange: SimServer, tmp_pa
         symbols=SYMBOLS,
         interval_s=0.1,
         retry=RetryPolicy(base_s=0.05, cap_s=0.05),
-        record=RecordPolicy(rotate_s=1, flush_s=0.1, keep_free_mb=0),
+        record=RecordPolicy(rotate_mb=0.01, flush_s=0.1, keep_free_mb=0),
         plugins=PLUGINS,
         bybit=BybitSettings(public_ws_url=exchange.public_url, private_ws_url="", rest_url=exchange.rest_url),
     )
@@ -148,15 +148,15 @@ async def test_a_replay_gives_what_the_live_run_gave(exchange: SimServer, tmp_pa
     assert replay(folder, speed=20)[1] == sha256
 
     recording = open_recording(folder)
-    assert len(recording.files) > 2  # it was rotated in between, and nothing shows
+    assert len(recording.files) > 1  # it was rotated in between, and nothing shows
     records = list(recording.records())
     assert not [record for record in records if isinstance(record, Damage)]
     assert [record.reason for record in records if isinstance(record, Lost)] in (["eof"], ["reset"])
     assert sum("subscribe" in record.text for record in records if isinstance(record, Sent)) == 4
-    await check_later_files(recording.files[-1], again)
+    check_later_files(recording.files[1], again)
 
 
-async def check_later_files(path: Path, whole: Kept) -> None:
+def check_later_files(path: Path, whole: Kept) -> None:
     """A file out of the middle is a recording of its own: its checkpoint says what came before."""
     alone, _ = replay(path)
     assert alone.ticks
