@@ -27,9 +27,10 @@ from orderflow.net.retry import AttemptBudget
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from orderflow.core.types import LinkChanged
+    from orderflow.core.types import Event, LinkChanged
 
     Client = Callable[["Job", "Sheet"], Awaitable[None]]
+    Apply = Callable[[list[Event]], None]
 
 _TO_MB: Final = 1024 if sys.platform == "linux" else 1024 * 1024
 
@@ -108,9 +109,12 @@ async def run_orderflow(job: Job, sheet: Sheet) -> None:
     retry = RetryPolicy()
     feed = Feed("bench", job.url, INSTRUMENT.category, [(INSTRUMENT, job.depth)], queue, LinkPolicy())
     book = engine.books[INSTRUMENT]
+    done = trio.Event()
+    apply = _stamping(engine, job.last_u, sheet, done) if job.stamp else _applying(engine, job.last_u, sheet, done)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(feed.run, retry, AttemptBudget(retry), _ignore, random.random)
-        await (_stamp_books if job.stamp else _run_books)(engine, queue, job.last_u, sheet)
+        nursery.start_soon(_run_books, queue, apply)
+        await done.wait()
         nursery.cancel_scope.cancel(reason="every message is in the book")
     if book.counters.gaps or book.counters.snapshots != 1:
         raise RuntimeError(f"not one unbroken chain: {book.counters.freeze()}")
@@ -118,30 +122,42 @@ async def run_orderflow(job: Job, sheet: Sheet) -> None:
     sheet.asks = book.levels.top_asks(job.depth)
 
 
-async def _run_books(engine: Engine, queue: EventQueue, last_u: int, sheet: Sheet) -> None:
-    """The book task of the program; looks at the clock at the first batch of deltas and at the last."""
-    apply, book = engine.apply, engine.books[INSTRUMENT]
+async def _run_books(queue: EventQueue, apply: Apply) -> None:
+    """The book task of the program."""
+    queue.hand_to(apply)
     while True:
-        for event in await queue.receive():
-            apply(event)
+        apply(await queue.receive())
+
+
+def _applying(engine: Engine, last_u: int, sheet: Sheet, done: trio.Event) -> Apply:
+    """What the program does with one socket read; looks at the clock at the first deltas and at the last."""
+    apply_all, book = engine.apply_all, engine.books[INSTRUMENT]
+
+    def apply(events: list[Event]) -> None:
+        apply_all(events)
         if not sheet.began and book.counters.updates > 1 and book.u is not None:
             sheet.mark(book.u)
         if book.u == last_u:
             sheet.mark(last_u)
-            return
+            done.set()
+
+    return apply
 
 
-async def _stamp_books(engine: Engine, queue: EventQueue, last_u: int, sheet: Sheet) -> None:
+def _stamping(engine: Engine, last_u: int, sheet: Sheet, done: trio.Event) -> Apply:
     """The same, noting when each delta was in the book."""
-    apply, clock, note = engine.apply, time.monotonic_ns, sheet.stamps.append
-    while True:
-        for event in await queue.receive():
-            apply(event)
+    apply_one, clock, note = engine.apply, time.monotonic_ns, sheet.stamps.append
+
+    def apply(events: list[Event]) -> None:
+        for event in events:
+            apply_one(event)
             if type(event) is BookUpdate and not event.snapshot:
                 note(clock())
                 sheet.mark(event.u)
                 if event.u == last_u:
-                    return
+                    done.set()
+
+    return apply
 
 
 def _ignore(change: LinkChanged) -> None:
@@ -165,6 +181,20 @@ async def run_job(job: Job) -> Outcome:
     return sheet.outcome()
 
 
+def perform(job: Job) -> Outcome:
+    """Run any client, ours or another library's."""
+    if job.client in CLIENTS:
+        return trio.run(run_job, job)
+    from orderflow.bench.rivals import run_rival
+
+    sheet = Sheet()
+    try:
+        run_rival(job, sheet, None)
+    except Exception as exc:  # noqa: BLE001 - as above
+        return sheet.outcome(f"{type(exc).__name__}: {exc}")
+    return sheet.outcome()
+
+
 if __name__ == "__main__":
-    _outcome = trio.run(run_job, msgspec.json.decode(sys.argv[1], type=Job))
+    _outcome = perform(msgspec.json.decode(sys.argv[1], type=Job))
     sys.stdout.buffer.write(msgspec.json.encode(_outcome))

@@ -19,6 +19,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stages: tuple[str, ...] = tuple(STAGES)
     depths: tuple[int, ...] = DEPTHS
     rate: float = 500.0
+    clients: tuple[str, ...] = ("orderflow", "plain")  # of flood and paced; ours first
     rounds: int = 3
     seed: int = 7
     windows: int = 500  # distinct states of the simulated book; the messages walk through them to and fro
@@ -51,5 +52,12 @@ def make_plan(args: argparse.Namespace) -> Plan:
         stages=tuple(stage for stage in STAGES if args.only is None or stage in args.only),
         depths=tuple(sorted(set(args.depth))) if args.depth else base.depths,
         rate=args.rate,
+        clients=(*base.clients, *(_peers() if args.peers else ())),
         rounds=args.rounds or base.rounds,
     )
+
+
+def _peers() -> tuple[str, ...]:
+    from orderflow.bench.rivals import installed
+
+    return installed()
