@@ -337,8 +337,8 @@ class Recorder:
 
     async def close(self) -> None:
         """Write the rest and end the file. To be called once, under a deadline, when `run` has ended."""
-        if self._gap is None and not self._writer.is_open:
-            await self._rotate()
+        if not self._writer.is_open:
+            await (self._rotate() if self._gap is None else self._reopen())
         if self._gap is not None and self._writer.is_open:
             self._end_gap()
         self._encoder.note(End(reason="stopped"))
