@@ -6,6 +6,7 @@
 | `.jsonl`, `.data`, `.data.zip` | the raw message alone (the exchange's own history files are this) |
 | `.txt.gz`, `.txt` | `<receive seconds>: <raw>`, and lines with the address |
 | any | `<receive nanoseconds> <raw>` |
+| `.ofr`, or a folder of them | our own recordings (docs/recording.md) |
 
 Only messages with a topic count; acks and what the client sent are left out.
 """
@@ -20,8 +21,10 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from orderflow.core.errors import ConfigError
+from orderflow.core.errors import ConfigError, RecordingError
 from orderflow.core.types import Category
+from orderflow.record.format import SUFFIX
+from orderflow.record.reader import open_recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +78,9 @@ def read_recording(path: Path) -> Iterator[Recorded]:
 
     Raises: ConfigError for a file that cannot be read; lines that are no messages are left out.
     """
+    if path.suffix == SUFFIX or path.is_dir():
+        yield from _read_own(path)
+        return
     fallback = _category_of_name(path.name)
     addresses: dict[str, Category] = {}
     last_ms = 0.0
@@ -87,6 +93,18 @@ def read_recording(path: Path) -> Iterator[Recorded]:
                     yield message._replace(at_ms=last_ms)
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"--play: {path.name}: cannot be read: {error}") from error
+
+
+def _read_own(path: Path) -> Iterator[Recorded]:
+    last_ms = 0.0
+    try:
+        for received in open_recording(path).messages():
+            message = _message(received.raw, received.recv_ns / 1e6, received.category)
+            if message is not None:
+                last_ms = max(last_ms, message.at_ms)
+                yield message._replace(at_ms=last_ms)
+    except RecordingError as error:
+        raise ConfigError(f"--play: {path.name}: {error.detail} (byte {error.offset})") from error
 
 
 def _read_line(line: bytes, addresses: dict[str, Category], fallback: Category | None) -> Recorded | None:
