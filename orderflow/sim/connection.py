@@ -242,16 +242,18 @@ class Client:
     async def _receive(self) -> bytes | bytearray:
         """What the client sent, as far as we listen; b"" when it is gone."""
         while True:
-            data: bytes | bytearray
-            while self._frozen == "deaf":
-                if mishaps.hung_up(self._stream):
-                    return b""
-                await trio.sleep(GONE_POLL_S)
-            data = b""
+            await self._listening()
+            data: bytes | bytearray = b""
             with trio.move_on_after(PARTING_S if self._parting else math.inf):
                 data = await self._stream.receive_some(RECEIVE_BYTES)
+            await self._listening()  # frozen while we waited: what came then is heard later
             if not data or not self._frozen:
                 return data
+
+    async def _listening(self) -> None:
+        """Until we are not deaf, or the client has gone."""
+        while self._frozen == "deaf" and not mishaps.hung_up(self._stream):  # noqa: ASYNC110 - no event
+            await trio.sleep(GONE_POLL_S)
 
     def _take(self, data: bytes | bytearray, nursery: trio.Nursery) -> bool:
         """Handle what arrived; False when the conversation is over."""

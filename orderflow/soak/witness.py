@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orderflow.core.types import InstrumentId, MetricsTick
     from orderflow.sim.server import SimServer
 
-KEPT: Final = 5_000  # windows of one topic, minutes of them
+KEPT: Final = 500  # windows of one topic: ten seconds of the busiest
 LEVELS: Final = 10
 
 

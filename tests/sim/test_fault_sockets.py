@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import trio
-from trio_websocket import ConnectionClosed, open_websocket_url
+from trio_websocket import open_websocket_url
 
 from orderflow.cli import main
 from orderflow.core.types import Category, InstrumentId
@@ -113,11 +113,14 @@ async def test_a_torn_frame_stops_in_its_middle(tmp_path: Path) -> None:
 
 
 async def test_close_frames_are_answered_and_logged(tmp_path: Path) -> None:
-    async with running(tmp_path) as server, open_websocket_url(server.ws_url("linear")) as ws:
+    async with running(tmp_path) as server:
+        stream = await upgraded(server)
+        await until(server.clients)
         server.plan.add(parse_fault("close:code=1012,reason=restart"))
-        with pytest.raises(ConnectionClosed) as caught:
-            await ws.get_message()
-        assert (caught.value.reason.code, caught.value.reason.reason) == (1012, "restart")
+        assert await stream.receive_some(4096) == b"\x88\x09" + struct.pack("!H", 1012) + b"restart"
+        await stream.send_all(masked(8, struct.pack("!H", 1012)))
+        assert await stream.receive_some(4096) == b""
+        await stream.aclose()
         await until(lambda: events(tmp_path, "end"))
         assert [event["code"] for event in events(tmp_path, "close")] == [1012]
 
@@ -188,3 +191,20 @@ def test_the_list_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
     assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(KINDS)
     assert main(["sim", "--faults", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out).keys() == KINDS.keys()
+
+
+async def test_what_a_client_says_while_nobody_listens_is_heard_later(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        stream = await upgraded(server)
+        await until(server.clients)
+        server.plan.add(parse_fault("stall:seconds=0.4"))
+        await until(lambda: server.plan.counts)
+        await stream.send_all(masked(1, b'{"op":"ping"}'))
+        assert b"pong" in await stream.receive_some(4096)
+        server.plan.add(parse_fault("black-hole:seconds=0.3"))
+        await until(lambda: "black-hole" in server.plan.counts)
+        await stream.send_all(masked(1, b'{"op":"ping"}'))
+        with trio.move_on_after(0.6) as nothing_came:
+            await stream.receive_some(4096)
+        assert nothing_came.cancelled_caught
+        await stream.aclose()
