@@ -9,13 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from orderflow.sim.catalogue import catalogue_by_id
-from orderflow.sim.server import ServerPolicy, SimConfig, SimServer, serve
+from orderflow.sim.flood import FloodBackend
+from orderflow.sim.server import ServerPolicy, SimConfig, SimServer, serve, serve_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -126,9 +128,11 @@ class Program:
 class Exchange:
     """The simulated exchange in a thread of its own."""
 
-    def __init__(self, *symbols: str) -> None:
+    def __init__(self, *symbols: str, client_log: Path | None = None, flood: bool = False) -> None:
         known = {str(key): item for key, item in catalogue_by_id().items()}
         self._instruments = tuple(known[symbol] for symbol in symbols or ("linear:BTCUSDT",))
+        self._flood = flood
+        self._policy = ServerPolicy(client_log=client_log)
         self._scope: trio.CancelScope | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._up = threading.Event()
@@ -138,7 +142,12 @@ class Exchange:
     async def _serve(self) -> None:
         async with trio.open_nursery() as nursery:
             self._scope, self._token = nursery.cancel_scope, trio.lowlevel.current_trio_token()
-            self.server = await nursery.start(serve, SimConfig(instruments=self._instruments, server=ServerPolicy()))
+            if self._flood:
+                backend = FloodBackend.prepare(self._instruments, 50, None, 7)
+                self.server = await nursery.start(partial(serve_backend, backend, self._policy))
+            else:
+                config = SimConfig(instruments=self._instruments, server=self._policy)
+                self.server = await nursery.start(serve, config)
             self._up.set()
 
     @property
