@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--symbols", metavar="LIST", help="list only these, e.g. BTCUSDT,spot:BTCUSDT,inverse:BTCUSD (default: all)")
     add("--count", type=int, default=0, metavar="N", help="list N synthetic linear symbols as well")
     add("--seed", type=int, default=7, help="same seed, same day (default: %(default)s)")
-    add("--play", "--from", type=Path, nargs="+", metavar="PATH", help="serve recordings in place of a simulated market")
+    add("--play", "--from", type=Path, nargs="+", metavar="PATH", help="serve recordings, not a simulated market")
     add("--instruments", type=Path, metavar="FILE", help="with --play: a recorded instruments-info answer")
     add("--speed", default="1", metavar="X", help="with --play: 1, 10, ... or max (default: %(default)s)")
     add("--shift-time", action="store_true", help="with --play: move the recorded timestamps to now")
