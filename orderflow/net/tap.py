@@ -39,12 +39,23 @@ _RETRY_AFTER: Final = re.compile(rb"\nretry-after:[ \t]*([0-9]{1,9})[ \t]*\r?\n"
 _LOCATION: Final = re.compile(rb"\nlocation:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _ONLY_ASCII: Final = bytes(range(128)) + b"?" * 128
 
+_TOGETHER_NS: Final = 500_000
+_CLOCK_ATTEMPTS: Final = 5
+
 _STREAM_ERRORS: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 def read_clocks() -> tuple[int, int]:
-    """(wall clock, monotonic clock), both in nanoseconds."""
-    return time.time_ns(), time.monotonic_ns()
+    """(wall clock, monotonic clock), both in nanoseconds, of one moment.
+
+    A process that is preempted between two readings would see its clock jump, so readings too far apart are repeated.
+    """
+    before_ns, wall_ns, mono_ns = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+    attempts = 1
+    while mono_ns - before_ns > _TOGETHER_NS and attempts < _CLOCK_ATTEMPTS:
+        before_ns, wall_ns, mono_ns = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        attempts += 1
+    return wall_ns, mono_ns
 
 
 class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True, gc=False):
