@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 from typing import NoReturn
 
 from orderflow.signals import catch_early
@@ -17,9 +18,20 @@ def entry() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an odd locale must not turn a word into a crash
+    sys.excepthook = lambda kind, error, trace: _crashed(error)
+    threading.excepthook = lambda args: _crashed(args.exc_value)
+    sys.unraisablehook = lambda args: _crashed(args.exc_value)
     from orderflow.cli import main
 
     sys.exit(main())
+
+
+def _crashed(error: BaseException | None) -> None:
+    """Nobody caught it: a bug. Its text may hold anything, so it is masked and escaped like every other line."""
+    from orderflow import logs
+
+    if error is not None:
+        logs.last_traceback(error)
 
 
 def _open_standard_streams() -> None:

@@ -227,8 +227,13 @@ def _reporter(settings: Settings, output: Output, *, live: bool, recorder: Recor
     from orderflow.ui.line import choose_look
     from orderflow.ui.report import HumanReporter, JsonReporter, SummaryReporter
 
+    def masked(text: str) -> None:
+        """An exchange may send back what it was sent, and a plugin may say anything."""
+        output.put(logs.mask_secrets(text))
+
+    put = masked if logs.knows_secrets() else output.put
     if settings.log_format == "json":
-        return JsonReporter(output.put)
+        return JsonReporter(put)
     look = choose_look(
         settings.emoji,
         terminal=os.isatty(1),
@@ -240,8 +245,8 @@ def _reporter(settings: Settings, output: Output, *, live: bool, recorder: Recor
         from orderflow.record.news import progress_line
         from orderflow.ui.recording import RecordReporter
 
-        return RecordReporter(output.put, look, lambda: progress_line(recorder.statistics()))
-    return SummaryReporter(output.put, look) if live else HumanReporter(output.put, look)
+        return RecordReporter(put, look, lambda: progress_line(recorder.statistics()))
+    return SummaryReporter(put, look) if live else HumanReporter(put, look)
 
 
 def _confession(settings: Settings) -> Callable[[int], str]:

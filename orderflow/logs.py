@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import logging
+import re
 import time
 import traceback
 from collections import OrderedDict
@@ -38,6 +39,9 @@ TRACE_LINES: Final = 200
 _COLOURS: Final = {"debug": "\x1b[2m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[1;31m"}
 _SHORTEST_SECRET: Final = 4  # masking shorter ones would blot out ordinary words
 
+_SIGNATURE: Final = re.compile(r"(?<![0-9A-Za-z+/])(?:[0-9a-f]{64}|[0-9A-Za-z+/]{170,}={0,2})(?![0-9A-Za-z+/])")
+"""HMAC-SHA256 in hex, or RSA in base64."""
+
 _secrets: set[str] = set()
 
 
@@ -57,11 +61,15 @@ def forget_secrets() -> None:
     _secrets.clear()
 
 
+def knows_secrets() -> bool:
+    return bool(_secrets)
+
+
 def mask_secrets(text: str) -> str:
-    """`text` with every registered secret replaced by `***`."""
+    """`text` with every registered secret replaced by `***`, and all that looks like a signature made with one."""
     for value in sorted(_secrets, key=len, reverse=True):  # longest first: one may contain another
         text = text.replace(value, MASK)
-    return text
+    return _SIGNATURE.sub(MASK, text) if _secrets else text
 
 
 def _encodings(value: str) -> Iterator[str]:
@@ -222,6 +230,12 @@ def last_words(lines: Iterable[str]) -> None:
     for line in lines:
         writer.put(escape_text(mask_secrets(line), TRACE_LINE_LIMIT) + "\n")
     writer.flush(0.5)
+
+
+def last_traceback(error: BaseException) -> None:
+    """What Python says of an error nobody caught, with nothing secret and nothing a terminal would obey in it."""
+    text = "".join(traceback.format_exception(error))
+    last_words(line for line in text.split("\n") if line.strip())
 
 
 def replay(lines: Iterable[str]) -> None:

@@ -35,6 +35,8 @@ def environment(**more: str) -> dict[str, str]:
 class Program:
     """`orderflow run` in a folder of its own. `events` has what it wrote, as JSON lines, so far."""
 
+    COMMAND = (sys.executable, "-m", "orderflow")
+
     def __init__(
         self,
         folder: Path,
@@ -45,7 +47,7 @@ class Program:
     ) -> None:
         popen = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL} | popen
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "orderflow", *command, *options],
+            [*self.COMMAND, *command, *options],
             cwd=folder,
             env=environ or environment(),
             **popen,
