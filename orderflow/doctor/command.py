@@ -83,8 +83,10 @@ async def examine_all(args: argparse.Namespace, options: Mapping[str, object]) -
             *(skipped(name, "settings are wrong") for name in ("plugins", "credentials", "network")),
         ]
     from orderflow.doctor.network import network_exams
+    from orderflow.doctor.recording import check_recording
 
     settings = loaded.settings
+    exams.append(Exam("recording", lambda: check_recording(settings)))
     exams.append(Exam("plugins", lambda: local.check_plugins(settings.plugins)))
     exams += network_exams(settings)
     return await examine(exams, LIMIT_S)
