@@ -16,15 +16,22 @@ if TYPE_CHECKING:
     import argparse
 
 BROKEN: Final = 1
+INTERRUPTED: Final = 130
 
 
 def main(args: argparse.Namespace) -> int:
-    """Returns: 0 when every promise was kept, 1 otherwise."""
+    """Returns: 0 when every promise was kept, 1 otherwise, 130 when a second Ctrl-C ended it."""
     import logging
 
     logging.getLogger().addHandler(logging.NullHandler())  # each fault would be told twice
     plan = SoakPlan(duration_s=args.duration, seed=args.seed, rate=args.rate)
-    report = trio.run(partial(soak, plan, _quiet if args.quiet or args.json else _say))
+    report: Report | None = None
+    try:
+        report = trio.run(partial(soak, plan, _quiet if args.quiet or args.json else _say))
+    except* KeyboardInterrupt:
+        pass  # there is nothing to report
+    if report is None:
+        return INTERRUPTED
     text = msgspec.json.format(msgspec.json.encode(report), indent=1).decode() if args.json else format_report(report)
     sys.stdout.write(text + "\n")
     return 0 if report.kept else BROKEN

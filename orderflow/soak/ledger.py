@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orderflow.soak.watched import Diary
 
 _SLACK_S: Final = 0.1
+_FROZEN_MS: Final = 3_000  # no random fault freezes a connection for longer
 _SEEN_S: Final = 1.0  # how soon a gap must be seen
 
 
@@ -47,7 +48,7 @@ class Connection:
         self.left_ms: dict[str, list[int]] = defaultdict(list)
         self.refusals = 0
         self.gaps: list[Event] = []
-        self.faults = 0
+        self.frozen_ms: list[int] = []
 
     def take(self, event: Event) -> None:
         match event.event:
@@ -60,7 +61,8 @@ class Connection:
             case "gap":
                 self.gaps.append(event)
             case "fault":
-                self.faults += 1
+                if event.name in ("stall", "black-hole"):
+                    self.frozen_ms.append(event.ts)
                 self.refusals += event.name == "refuse"
 
     def _request(self, event: Event) -> None:
@@ -73,6 +75,10 @@ class Connection:
                 self.subscribed[topic] += 1
             else:
                 self.left_ms[topic].append(event.ts)
+
+    def heard_at_once(self, ms: int) -> bool:
+        """Whether what came then had not lain unread on a frozen connection."""
+        return not any(0 <= ms - frozen_ms <= _FROZEN_MS for frozen_ms in self.frozen_ms)
 
     def lived_until(self, ms: float) -> bool:
         return self.ended_ms is None or self.ended_ms >= ms
@@ -106,7 +112,8 @@ class Ledger:
         """Never more often than the policy allows."""
         for key, link in self.opened.items():
             for topic, times in link.left_ms.items():
-                closest = min((later - earlier for earlier, later in pairwise(times)), default=1e9)
+                told = [ms for ms in times if link.heard_at_once(ms)]
+                closest = min((later - earlier for earlier, later in pairwise(told)), default=1e9)
                 if closest < (policy.resync_interval_s - _SLACK_S) * 1000:
                     yield f"{key}: {topic} resynced twice within {closest} ms"
                 most = policy.resyncs_per_minute

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from contextlib import AsyncExitStack
 from functools import partial
@@ -93,12 +94,14 @@ class _Soak:
         self._checks: list[Check] = []
         self._witnesses: dict[tuple[int, InstrumentId], Witness] = {}
         self._watched: dict[int, Watched] = {}
+        self._breaking = trio.CancelScope()
 
     async def run(self) -> Report:
         known = catalogue_by_id()
         server_policy = ServerPolicy(client_log=self._log)
         config = SimConfig(instruments=tuple(known[key] for key in BOOKS), seed=self._plan.seed, server=server_policy)
         async with trio.open_nursery() as nursery:
+            await nursery.start(self._run_signals)
             server: SimServer = await nursery.start(serve, config)
             async with AsyncExitStack() as stack:
                 for depth in DEPTHS:
@@ -133,8 +136,18 @@ class _Soak:
         topics = [(key.category.value, f"orderbook.*.{key.symbol}") for key in BOOKS]
         topics += [(key.category.value, f"orderbook.{depth}.{key.symbol}") for key in BOOKS for depth in DEPTHS]
         chaos = Chaos(self._plan.seed, self._plan.rate, topics, RECIPES)
-        with trio.move_on_after(self._plan.duration_s):
+        with self._breaking, trio.move_on_after(self._plan.duration_s):
             await chaos.run(server.plan, lambda chosen: self._tell(f"  {chosen.story}"))
+
+    async def _run_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The first Ctrl-C ends the faults and has everything checked, the second ends it all."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for _ in signals:
+                if self._breaking.cancel_called:
+                    raise KeyboardInterrupt
+                self._tell("stopped: no more faults")
+                self._breaking.cancel(reason="a signal")
 
     def _judge(self, depth: int, tick: MetricsTick) -> None:
         self._witnesses[depth, tick.instrument].judge(tick)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,20 @@ def test_the_command_prints_its_report(capsys: pytest.CaptureFixture[str]) -> No
     report = json.loads(capsys.readouterr().out)
     assert all(check["wrong"] == [] for check in report["checks"])
     assert report["plan"] == {"duration_s": 0.5, "seed": 3, "rate": 2.0}
+
+
+@pytest.mark.socket
+def test_ctrl_c_ends_the_faults_and_has_everything_checked() -> None:
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        if "from now on" in text:
+            signal.raise_signal(signal.SIGINT)
+
+    report = trio.run(partial(soak, SoakPlan(duration_s=1000, seed=1, rate=1), tell))
+    assert report.kept, format_report(report)
+    assert report.facts["faults"] == {}
 
 
 @pytest.mark.parametrize("words", [["--duration", "0"], ["--rate", "-1"], ["--duration", "nan"], ["--duration", "x"]])
@@ -128,6 +143,13 @@ def test_one_subscribe_each(events: list[dict[str, Any]], wrong: int) -> None:
 def test_resync_budget(times: list[int], wrong: int) -> None:
     events = [asks("unsubscribe", TOPIC, ts=2_000 + at) for at in times]
     assert len(list(ledger(*events).resyncs(LinkPolicy()))) == wrong
+
+
+def test_what_lay_unread_on_a_frozen_connection_proves_nothing_about_time() -> None:
+    frozen = {"event": "fault", "name": "stall", "ts": 2_500}
+    late, soon = asks("unsubscribe", TOPIC, ts=4_500), asks("unsubscribe", TOPIC, ts=4_600)
+    assert list(ledger(late, soon).resyncs(LinkPolicy()))
+    assert not list(ledger(frozen, late, soon).resyncs(LinkPolicy()))
 
 
 def test_reconnects_must_agree() -> None:
