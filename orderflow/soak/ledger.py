@@ -127,6 +127,8 @@ class Ledger:
                 depth, symbol = event.topic.split(".")[1:]
                 if not link.lived_until(event.ts + _SEEN_S * 1000):
                     continue  # cut before anybody could see it
+                if not (link.heard_at_once(event.ts) and link.heard_at_once(event.ts + int(_SEEN_S * 1000))):
+                    continue  # frozen, so seen later
                 states = _history(diaries[depth], link.endpoint, symbol)
                 if not _saw_gap(states, event.ts / 1000):
                     yield f"{key}: {event.topic} was shown a gap of {event.lost} at {event.ts} and stayed live"

@@ -117,6 +117,7 @@ LIVE_BEFORE = (5.0, became(BookState.LIVE))
         ([GAP], [LIVE_BEFORE, (12.0, became(BookState.SUSPECT, "gap"))], 1),  # much too late
         ([GAP], [LIVE_BEFORE, (9.0, became(BookState.SYNCING))], 0),  # was not believed anyway
         ([GAP, {"event": "end", "ts": 10_100}], [LIVE_BEFORE], 0),  # cut before it could be read
+        ([GAP, {"event": "fault", "name": "stall", "ts": 9_000}], [LIVE_BEFORE], 0),  # frozen
     ],
 )
 def test_gaps_must_be_seen(events: list[dict[str, Any]], changes: list[Any], wrong: int) -> None:
