@@ -312,3 +312,79 @@ def test_a_message_in_single_bytes_costs_neither_memory_nor_time() -> None:
 def test_limits_are_positive(limits: dict[str, int]) -> None:
     with pytest.raises(MisuseError):
         FrameCutter(**{"max_message_bytes": 1, **limits})
+
+
+# --- borders, as mutation testing found them unwatched ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "code", [1000, 1001, 1002, 1003, *range(1007, 1014), 3000, 3001, 3500, 4000, 4998, 4999], ids=str
+)
+def test_close_codes_that_may_be_sent_are_understood(code: int) -> None:
+    cutter = FrameCutter(LIMIT)
+    cutter.feed(frame(CLOSE, struct.pack("!H", code) + b"why"))
+    assert (cutter.closed, cutter.violation) == (CloseFrame(code, "why"), None)
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1014, 1015, 2999, 5000, 65_535], ids=str)
+def test_close_codes_that_may_not_be_sent_are_refused(code: int) -> None:
+    assert cut(frame(CLOSE, struct.pack("!H", code))).refused == 1002
+
+
+def test_a_close_frame_without_a_code_is_told_as_1005() -> None:
+    cutter = FrameCutter(LIMIT)
+    cutter.feed(frame(CLOSE))
+    assert cutter.closed == CloseFrame(1005, "")
+
+
+@pytest.mark.parametrize("count, refused", [(1023, None), (1024, 1008)])
+def test_the_default_limit_of_fragments(count: int, refused: int | None) -> None:
+    """`count` fragments that are not the last."""
+    stream = frame(TEXT, b"a", fin=False) + frame(CONTINUATION, b"b", fin=False) * (count - 1) + frame(CONTINUATION)
+    assert cut(stream, max_message_bytes=5000).refused == refused
+
+
+@pytest.mark.parametrize("count, refused", [(16, None), (17, 1008)])
+def test_the_default_limit_of_empty_fragments(count: int, refused: int | None) -> None:
+    stream = frame(TEXT, b"a", fin=False) + frame(CONTINUATION, fin=False) * count + frame(CONTINUATION)
+    assert cut(stream).refused == refused
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 123, 124, 125, 126, 127, 0xFFFE, 0xFFFF, 0x10000, 0x10001])
+@pytest.mark.parametrize("fin", [True, False], ids=["whole", "fragmented"])
+def test_every_form_of_the_length_at_its_borders(size: int, fin: bool) -> None:
+    """Followed by more, and cut behind each byte of the header."""
+    stream = frame(TEXT, b"x" * size, fin=fin) + (b"" if fin else frame(CONTINUATION)) + GOOD
+    for place in (0, 1, 2, 3, 4, 9, 10, 11):
+        assert cut(stream, [place], max_message_bytes=size + 4).messages == [b"x" * size, b"good"]
+
+
+@pytest.mark.parametrize("opcode", [PING, PONG])
+@pytest.mark.parametrize("size", [124, 125])
+def test_the_longest_control_frame_passes(opcode: int, size: int) -> None:
+    assert cut(frame(opcode, b"x" * size)) == Outcome([], frame(opcode, b"x" * size), None, False)
+
+
+@pytest.mark.parametrize("size", [0, 124, 125])
+def test_a_16_bit_length_that_was_not_needed_is_refused(size: int) -> None:
+    assert cut(struct.pack("!BBH", 0x81, 126, size) + b"x" * size).refused == 1002
+
+
+@pytest.mark.parametrize("size", [0, 126, 0xFFFE, 0xFFFF])
+def test_a_64_bit_length_that_was_not_needed_is_refused(size: int) -> None:
+    assert cut(struct.pack("!BBQ", 0x81, 127, size) + b"x" * size, max_message_bytes=0x10000).refused == 1002
+
+
+def test_invalid_text_is_refused_on_both_paths() -> None:
+    """The fast path needs 4 bytes; a frame of 3 takes the slow one, and nothing of either is delivered."""
+    assert cut(frame(TEXT, b"\xff")) == Outcome([], b"", 1007, False)
+    assert cut(frame(TEXT, b"\xff") + GOOD) == Outcome([], b"", 1007, False)
+
+
+def test_what_is_judged_is_forgotten() -> None:
+    """Neither what followed a close frame nor a whole frame is kept."""
+    cutter = FrameCutter(LIMIT)
+    cutter.feed(GOOD)
+    assert cutter._rest == b""
+    cutter.feed(frame(CLOSE) + GOOD[:3])
+    assert cutter._rest == b""
