@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from orderflow.core.errors import OrderflowError
 from orderflow.core.text import escape_text
 from orderflow.doctor.findings import Check, passed, warned
@@ -32,10 +34,7 @@ async def check_recording(settings: Settings) -> list[Check]:
     path = Path(folder)
     shown = escape_text(folder, 300)
     try:
-        if path.exists():
-            FolderLock(path).release()
-        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-        free = shutil.disk_usage(there).free
+        free = await trio.to_thread.run_sync(_try_folder, path)
     except (OrderflowError, OSError) as error:
         return [
             warned("recording", escape_text(str(error), 400), "choose another record.folder, or end who writes there")
@@ -48,6 +47,14 @@ async def check_recording(settings: Settings) -> list[Check]:
     if days < LITTLE_DAYS or free < settings.record.keep_free_mb * 1e6:
         return [warned("recording", text, "make room, or choose another record.folder")]
     return [passed("recording", text)]
+
+
+def _try_folder(path: Path) -> int:
+    """Bytes free where the folder is, or will be. Raises: ConfigError when somebody else records there, OSError."""
+    if path.exists():
+        FolderLock(path).release()
+    whole = path.absolute()
+    return shutil.disk_usage(next(folder for folder in (whole, *whole.parents) if folder.exists())).free
 
 
 def estimate_a_day(settings: Settings) -> float:
