@@ -144,7 +144,6 @@ def test_other_commands(tmp_path: Path, environ: dict[str, str]) -> None:
     )
     commands = [
         ["config", "show"],
-        ["config", "show", "--origin"],
         ["config", "show", "--json", "--origin"],
         ["config", "check"],
         ["config", "check", "--config", "wrong.toml"],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.socket
 
 STOP_S = 2.0
-MOMENTS = 6  # per test; with the same seed each time
+MOMENTS = 4  # per test; with the same seed each time
 
 
 def wait_for_handlers(pid: int, number: int) -> None:
@@ -64,7 +64,7 @@ def test_stopped_while_it_starts(tmp_path: Path, number: int) -> None:
     for moment in range(MOMENTS):
         with Program(tmp_path, *nowhere()) as program:
             wait_for_handlers(program.process.pid, signal.SIGTERM)
-            time.sleep(0.07 * moment)
+            time.sleep(0.1 * moment)
             check_end(program, number, summary=False)
             if any(event["event"] == "start" for event in program.events):
                 assert program.events[-1]["event"] == "summary"
@@ -100,8 +100,9 @@ def test_stopped_while_it_runs_says_goodbye(tmp_path: Path) -> None:
 def test_stopped_in_a_flood(tmp_path: Path) -> None:
     moments = random.Random(7)
     with Exchange(flood=True) as exchange:
-        for _ in range(2):
-            with Program(tmp_path, *exchange.options, "--interval", "0.1") as program:
+        programs = [Program(tmp_path, *exchange.options, "--interval", "0.1") for _ in range(2)]
+        for program in programs:
+            with program:
                 program.until(lambda event: event["event"] == "tick" and event["updates"] > 100)
                 time.sleep(moments.uniform(0, 0.1))
                 check_end(program, signal.SIGTERM, summary=True)
