@@ -67,6 +67,41 @@ def test_levels_come_best_first() -> None:
     assert levels.best_ask() == 102.0
 
 
+def test_levels_that_were_never_set_are_empty() -> None:
+    levels = Levels()
+    assert (list(levels.bid_prices), list(levels.ask_prices)) == ([], [])
+    assert (levels.best_bid(), levels.best_ask()) == (None, None)
+    assert levels.apply([(0.5, 1.0)], []) == 0
+    assert (levels.best_bid(), levels.top_bids(2)) == (0.5, [(0.5, 1.0)])
+
+
+def test_no_price_crosses_an_empty_side() -> None:
+    levels = Levels()
+    assert (levels.bid_side.best, levels.ask_side.best) == (0.0, float("inf"))
+    levels.replace([(0.5, 1.0)], [(0.6, 1.0)])
+    assert levels.apply([(0.5, 0.0)], [(0.6, 0.0)]) == 0
+    assert (levels.bid_side.best, levels.ask_side.best) == (0.0, float("inf"))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4])
+def test_the_top_is_as_many_levels_as_asked_for(count: int) -> None:
+    levels = Levels()
+    bids = [(9.0, 1.0), (8.0, 2.0), (7.0, 3.0)]
+    asks = [(10.0, 1.0), (11.0, 2.0), (12.0, 3.0)]
+    levels.replace(bids[::-1], asks[::-1])
+    assert (levels.top_bids(count), levels.top_asks(count)) == (bids[:count], asks[:count])
+
+
+@pytest.mark.parametrize(
+    ("bids", "asks", "unknown"),
+    [([], [(101.0, 0.0)], 0), ([(99.0, 0.0)], [], 0), ([], [(7.0, 0.0)], 1), ([(7.0, 0.0)], [], 1)],
+)
+def test_unknown_deletes_are_counted_by_side(bids: list[Level], asks: list[Level], unknown: int) -> None:
+    levels = Levels()
+    levels.replace(BIDS, ASKS)
+    assert levels.apply(bids, asks) == unknown
+
+
 def test_deleting_an_unknown_level_changes_nothing_and_is_counted() -> None:
     book = live_book()
     assert book.apply(update(11, [(90.0, 0.0)], [(200.0, 0.0)])) == ()
@@ -88,6 +123,20 @@ def test_a_book_is_live_from_its_snapshot_on() -> None:
     assert states(book.apply(update(5, BIDS, ASKS, snapshot=True))) == [BookState.LIVE]
     assert book.apply(update(6, [(99.0, 4.0)])) == ()
     assert (book.u, book.counters.updates, book.counters.snapshots) == (6, 2, 1)
+
+
+def test_a_delta_before_anything_was_asked_for_is_early() -> None:
+    book = Book(BTC, 50, BookPolicy())
+    assert book.apply(update(1, BIDS)) == ()
+    assert (book.counters.early_deltas, book.levels.bids) == (1, {})
+
+
+def test_a_delta_brings_its_numbers_and_its_time() -> None:
+    book = live_book()
+    book.apply(update(11, [(99.0, 4.0)], at=50 * S))
+    assert (book.u, book.seq, book.last_mono_ns) == (11, 77, 50 * S)
+    assert book.check(110 * S) == (), "heard of 60 s ago, which is not too long"
+    assert book.state is BookState.LIVE
 
 
 @pytest.mark.parametrize(("jump", "missed"), [(12, 1), (20, 9), (10**12, 10**12 - 11)])
@@ -159,9 +208,20 @@ def test_a_passing_cross_is_held_back_and_heals() -> None:
     assert (states(outputs), resyncs(outputs)) == ([BookState.SUSPECT], [])
     assert book.reason == "crossed"
     assert book.check(S + S // 2) == ()
-    assert states(book.apply(update(12, [(101.5, 0.0)], at=2 * S))) == [BookState.LIVE]
+    (healed,) = book.apply(update(12, [(101.5, 0.0)], at=2 * S))
+    assert isinstance(healed, BookStateChanged)
+    assert (healed.new, healed.reason, healed.detail) == (BookState.LIVE, "delta", "after 1.000 s")
     assert book.check(9 * S) == ()
     assert book.counters.crossed == 1
+
+
+def test_a_book_may_begin_locked() -> None:
+    book = Book(BTC, 50, BookPolicy())
+    book.syncing("subscribe", 0)
+    assert states(book.apply(update(5, [(100.0, 1.0)], [(100.0, 1.0)], snapshot=True, at=S))) == [BookState.LIVE]
+    assert (book.counters.locked, book.counters.crossed) == (1, 0)
+    assert book.check(2 * S) == (), "held for just as long as it may"
+    assert resyncs(book.check(2 * S + 1)) == ["locked"]
 
 
 def test_a_lasting_cross_is_resynced_once() -> None:
@@ -234,6 +294,16 @@ def test_nobody_resyncs_a_book_that_is_not_wanted(state: str) -> None:
         book.close("refused", 0)
     assert book.distrust("json", 1) == ()
     assert book.state == state
+
+
+@pytest.mark.parametrize("side", ["bids", "asks"])
+def test_a_book_may_be_as_deep_as_its_depth_and_no_deeper(side: str) -> None:
+    book = live_book(depth=3)
+    extra: list[Level] = [(97.0, 1.0), (96.0, 1.0)] if side == "bids" else [(103.0, 1.0), (104.0, 1.0)]
+    for u, level, asked in ((11, extra[0], []), (12, extra[1], ["depth"])):
+        message = update(u, [level], [], depth=3) if side == "bids" else update(u, [], [level], depth=3)
+        assert resyncs(book.apply(message)) == asked
+    assert book.counters.refused == 1
 
 
 # --- silence and links
@@ -381,3 +451,68 @@ def test_an_attempt_that_failed_gives_the_reason_of_an_empty_book() -> None:
     book = Book(BTC, 50, BookPolicy())
     assert book.link_down("refused", 5) == ()
     assert (book.state, book.reason) == (BookState.EMPTY, "refused")
+
+
+# --- one thing after another, as mutation testing found it unwatched
+
+
+@pytest.mark.parametrize(("reason", "counted"), [("subscribe", 0), ("retry", 0), ("gap", 1), ("no_snapshot", 1)])
+def test_what_counts_as_a_resync(reason: str, counted: int) -> None:
+    book = Book(BTC, 50, BookPolicy())
+    book.syncing(reason, 0)
+    assert book.counters.resyncs == counted
+
+
+def test_a_snapshot_that_comes_by_itself_ends_the_waiting_for_a_resync() -> None:
+    book = live_book()
+    book.distrust("json", 1)
+    (change,) = book.apply(update(50, BIDS, ASKS, snapshot=True, at=2))
+    assert isinstance(change, BookStateChanged)
+    assert (change.new, change.reason) == (BookState.LIVE, "snapshot")
+    assert resyncs(book.distrust("json", 3)) == ["json"]
+
+
+@pytest.mark.parametrize(("bids", "asks"), [([], ASKS), (BIDS, []), ([], [])])
+def test_a_snapshot_may_have_empty_sides(bids: list[Level], asks: list[Level]) -> None:
+    book = Book(BTC, 50, BookPolicy())
+    book.syncing("subscribe", 0)
+    assert states(book.apply(update(5, bids, asks, snapshot=True))) == [BookState.LIVE]
+
+
+def test_nothing_is_applied_between_a_subscribe_and_its_snapshot() -> None:
+    book = live_book()
+    book.syncing("gap", 1)
+    assert book.apply(update(11, [(99.0, 9.0)])) == ()
+    assert (book.state, book.levels.bids[99.0]) == (BookState.SYNCING, 1.0)
+
+
+def test_nothing_is_applied_to_a_closed_book() -> None:
+    book = live_book()
+    assert states(book.close("refused", 1)) == [BookState.CLOSED]
+    assert book.apply(update(11, [(99.0, 9.0)])) == ()
+    assert book.check(999 * S) == ()
+    assert (book.state, book.levels.bids[99.0]) == (BookState.CLOSED, 1.0)
+
+
+@pytest.mark.parametrize("between", ["a new link", "a resync"])
+def test_a_lock_is_timed_anew_after(between: str) -> None:
+    book = live_book()
+    locked: list[Level] = [(100.0, 1.0)]
+    book.apply(update(11, [(101.0, 1.0)], at=S))
+    if between == "a new link":
+        book.link_down("eof", 2 * S)
+    else:
+        assert resyncs(book.check(3 * S)) == ["locked"]
+        assert book.counters.refused == 0, "the messages were fine"
+    book.syncing("locked", 99 * S)
+    book.apply(update(20, locked, locked, snapshot=True, at=100 * S))
+    assert book.counters.locked == 2
+    assert book.check(101 * S) == ()
+    assert resyncs(book.check(101 * S + 1)) == ["locked"]
+
+
+def test_a_book_that_stays_silent_is_probed_no_second_time() -> None:
+    book = live_book()
+    assert resyncs(book.check(61 * S)) == ["silent"]
+    book.syncing("silent", 61 * S)
+    assert book.check(999 * S) == ()

@@ -132,6 +132,18 @@ def test_the_default_budget_is_a_hundred_in_five_minutes() -> None:
     assert budget.take(1300.0) == 0.0
 
 
+def test_an_attempt_is_free_a_clock_grain_before_its_time_and_no_sooner() -> None:
+    budget = AttemptBudget(RetryPolicy(attempts_per_window=1, window_s=100))
+    assert budget.take(0.0) == 0
+    assert budget.take(99.5) == 0.5
+    assert budget.take(99.998) == pytest.approx(0.002)
+    assert budget.take(99.9995) == 0
+
+
+def test_a_link_that_never_had_data_was_not_healthy() -> None:
+    assert LinkHealth().healthy_s == 0
+
+
 # --- groups
 
 
@@ -203,6 +215,7 @@ async def test_a_link_is_tried_again_and_told_about(autojump_clock: trio.testing
     ]
     assert downs[0].detail == "port\\x1b[31m closed"
     assert [change.attempt for change in story.changes if change.state == "connecting"] == [1, 2, 3, 4, 2, 3]
+    assert [change.attempt for change in story.changes if change.state == "up"] == [2, 4]
 
 
 async def test_links_share_the_budget_and_say_that_they_wait(autojump_clock: trio.testing.MockClock) -> None:
@@ -245,3 +258,24 @@ async def test_cancelled_while_waiting_it_just_ends(autojump_clock: trio.testing
         await story.run()
     assert scope.cancelled_caught
     assert story.states[-1] == "down"
+
+
+async def test_the_budget_is_waited_for_to_the_end(autojump_clock: trio.testing.MockClock) -> None:
+    story = Story(*[refuse] * 3)
+    began = trio.current_time()
+    with trio.move_on_after(10):
+        await story.run(RetryPolicy(attempts_per_window=1, window_s=1, base_s=0.5))
+    assert [round(when - began, 3) for when in story.times] == [0, 1, 2, 3]
+    assert [change.retry_s for change in story.changes if change.state == "waiting"] == pytest.approx([0.75, 0.5])
+
+
+async def test_a_link_that_ends_without_an_error_is_lost_all_the_same(autojump_clock: trio.testing.MockClock) -> None:
+    changes: list[LinkChanged] = []
+
+    async def run_link(health: LinkHealth, up: Callable[[], None]) -> None:
+        """Ends, against its promise."""
+
+    with trio.move_on_after(0.4):
+        await supervise("a", run_link, POLICY, AttemptBudget(POLICY), changes.append, lambda: 0.5)  # type: ignore[arg-type]
+    assert [(change.state, change.attempt) for change in changes] == [("connecting", 1), ("down", 1)]
+    assert changes[-1].detail
