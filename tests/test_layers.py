@@ -53,6 +53,7 @@ SIBLINGS: Final = {  # of one layer, and yet one may use the other; and nobody e
     ("cli", "doctor"),
     ("cli", "soak"),
     ("cli", "replay"),
+    ("", "record"),  # orderflow.open_recording, when it is used
     ("record", "net"),  # is an event queue, and shares the clocks
     ("sim", "record"),  # serves recordings
     ("soak", "app"),  # runs the monitor under faults
