@@ -127,11 +127,14 @@ def _expected(setting: Setting, value: Any, exc: msgspec.ValidationError) -> str
 def _symbols(symbols: tuple[str, ...]) -> None:
     if not symbols:
         raise Refused("expected at least one symbol such as BTCUSDT or spot:BTCUSDT")
+    problems: list[str] = []
     for symbol in symbols:
         try:
             parse_instrument(symbol, Category.LINEAR)
         except ValueError as exc:
-            raise Refused(escape_text(str(exc))) from None
+            problems.append(escape_text(str(exc)))
+    if problems:
+        raise Refused("; ".join(problems))
 
 
 def _api_key(key: Secret | None) -> None:

@@ -144,6 +144,14 @@ def test_impossible_values_are_refused(key: str, value: object) -> None:
         convert(setting(key), value)
 
 
+def test_every_impossible_symbol_of_a_list_is_named() -> None:
+    with pytest.raises(Refused) as refused:
+        convert(setting("symbols"), ["option:X", "BTCUSDT", "futures:ETHUSDT"])
+    assert "'option:X'" in refused.value.expected
+    assert "'futures:ETHUSDT'" in refused.value.expected
+    assert "BTCUSDT'" not in refused.value.expected
+
+
 @pytest.mark.parametrize(
     "key, value, converted",
     [
