@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,9 +17,9 @@ from orderflow.record.reader import BlockStart, Damage, open_recording, read_fil
 from orderflow.record.records import End, Frames, Session
 from tests.record.tapes import T0, simple_tape
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT = Path(__file__).resolve().parents[2]
 
+if TYPE_CHECKING:
     from orderflow.record.records import Record
 
 on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -172,3 +174,14 @@ def test_a_missing_file_of_a_session_is_told(tmp_path: Path, monkeypatch: pytest
     files[1].unlink()
     damages = [item for item in open_recording(tmp_path).records() if isinstance(item, Damage)]
     assert [(damage.reason, damage.file) for damage in damages] == [("missing", str(files[2]))]
+
+
+def test_the_example_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simple_tape(tmp_path / "tape", 3)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "recording.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(example, "docs/recording.md", "exec"), {})
+    assert capsys.readouterr().out.count('linear b\'{"topic":"orderbook.50.BTCUSDT"') == 4
