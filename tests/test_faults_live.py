@@ -7,6 +7,8 @@ exchange's own log of what the client did, and in the end every book equal to th
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -117,6 +119,7 @@ ROWS: Final = (
     Row(f"resnapshot:{HIT}", counter=("snapshots", 1)),
     Row(f"empty-side:{HIT},seconds=0.3", counter=("snapshots", 2)),
     Row(f"flood:{HIT},rate=3000,seconds=0.5", counter=("updates", 1200)),
+    Row(f"flood:{HIT},rate=3000,seconds=0.6 pings:rate=50,seconds=0.4", wire=("pong", 15)),
     # REST
     Row("rest-http:for=1"),
     Row("rest-slow:delay=1,for=1"),
@@ -256,6 +259,27 @@ async def test_gap_generator_does_not_make_a_storm(tmp_path: Path) -> None:
         assert len(left) == 6
         assert min(later - earlier for earlier, later in pairwise(left)) >= 950
         await play.ends_well()
+
+
+async def test_accept_and_kick_is_backed_off(tmp_path: Path) -> None:
+    async with scene(tmp_path) as play:
+        play.server.plan.add(parse_fault("kick:delay=0.02,for=3"))
+        await trio.sleep(3)
+        losses = play.watched.diary.losses()
+        assert 3 <= len(losses) < 30  # without back-off: a hundred
+        assert [loss.attempt for loss in losses] == list(range(1, len(losses) + 1))
+        await play.ends_well()
+
+
+def test_the_demo_announces_what_its_exchange_does_on_purpose() -> None:
+    program = (
+        "import sys, orderflow.commands as commands; from orderflow.cli import main; commands.DEMO_FAULTS_PER_S = 5;"
+        "sys.exit(main(['demo', '--faults', '--duration', '2.5', '--interval', '0.5', '--log-format', 'json']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.count("on purpose") >= 4
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert any(event["event"] == "tick" and event["state"] == "live" for event in events)
 
 
 async def test_shifted_clock_is_learnt(tmp_path: Path) -> None:
