@@ -161,9 +161,10 @@ class BookFaults:
         snapshot = self._snapshot(peer, topic)
         if strand.life != life or topic not in peer.topics or snapshot is None:
             return
-        best = mangle.read(snapshot)["data"]["b"][:1]
-        count = round(fault.number("rate") * FLOOD_STEP_S)
-        peer.deliver(topic, b"".join([text_frame(self._put_in(strand, best)) for _ in range(count)]))
+        if not strand.missing:  # else it would fill the hole in the numbering with something else
+            best = mangle.read(snapshot)["data"]["b"][:1]
+            count = round(fault.number("rate") * FLOOD_STEP_S)
+            peer.deliver(topic, b"".join([text_frame(self._put_in(strand, best)) for _ in range(count)]))
         if left_s > 0:
             self._at(FLOOD_STEP_S, lambda: self._flood(fault, peer, topic, strand, left_s - FLOOD_STEP_S, life))
 

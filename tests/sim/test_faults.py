@@ -248,6 +248,22 @@ async def test_a_crossed_book_is_undone_in_time(autojump_clock: trio.testing.Moc
     assert stage.us(frame(102)) == [104]
 
 
+async def test_a_flood_never_fills_the_hole_of_a_lost_message(
+    autojump_clock: trio.testing.MockClock, stage: Stage
+) -> None:
+    stage.push(SNAPSHOT)
+    stage.plan.add(parse_fault("flood:rate=100,seconds=1"))
+    stage.push(frame(101))
+    await trio.sleep(0.5)
+    flooded = len(stage.peer.sent)
+    assert flooded > 10
+    stage.plan.add(parse_fault("drop"))
+    assert stage.us(frame(102)) == []
+    await trio.sleep(1)
+    assert len(stage.peer.sent) == flooded
+    assert stage.us(frame(103)) == [103 + flooded]
+
+
 @pytest.mark.parametrize("how", CORRUPTIONS)
 def test_no_corruption_passes_the_codec(how: str) -> None:
     table = TopicTable(Category.LINEAR, learn=False)
