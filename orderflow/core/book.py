@@ -66,6 +66,10 @@ class Side:
             self._prices = SortedList(self.sizes)
         return self._prices
 
+    def in_order(self) -> list[float] | SortedList[float]:
+        """All prices, ascending, for one look: a plain list costs less to make than a SortedList (50: 1 to 2.5 us)."""
+        return sorted(self.sizes) if self._prices is None else self._prices
+
 
 class Bids(Side):
     """The best is the highest price; 0 when there is none."""
@@ -159,15 +163,23 @@ class Levels:
     def best_ask(self) -> float | None:
         return self.ask_side.best if self.asks else None
 
+    def top_bid_prices(self, count: int) -> list[float]:
+        """The best `count` bid prices, best first; fewer when there are fewer."""
+        return self.bid_side.in_order()[: -count - 1 : -1]
+
+    def top_ask_prices(self, count: int) -> list[float]:
+        """The best `count` ask prices, best first; fewer when there are fewer."""
+        return self.ask_side.in_order()[:count]
+
     def top_bids(self, count: int) -> list[Level]:
         """The best `count` bids, best first; fewer when there are fewer."""
         sizes = self.bids
-        return [(price, sizes[price]) for price in self.bid_prices[: -count - 1 : -1]]
+        return [(price, sizes[price]) for price in self.top_bid_prices(count)]
 
     def top_asks(self, count: int) -> list[Level]:
         """The best `count` asks, best first; fewer when there are fewer."""
         sizes = self.asks
-        return [(price, sizes[price]) for price in self.ask_prices[:count]]
+        return [(price, sizes[price]) for price in self.top_ask_prices(count)]
 
 
 def is_plain_snapshot(update: BookUpdate) -> bool:

@@ -7,7 +7,6 @@ level holds size / price.
 from __future__ import annotations
 
 import math
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -70,8 +69,7 @@ def depth_imbalance(levels: Levels, count: int, inverse: bool = False) -> float 
     if not levels.bids or not levels.asks:
         return None
     bids, asks = levels.bids, levels.asks
-    bid_prices = islice(reversed(levels.bid_prices), count)
-    ask_prices = islice(levels.ask_prices, count)
+    bid_prices, ask_prices = levels.top_bid_prices(count), levels.top_ask_prices(count)
     if inverse:
         bid_sum = sum([bids[price] / price for price in bid_prices])
         ask_sum = sum([asks[price] / price for price in ask_prices])
