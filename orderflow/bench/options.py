@@ -27,7 +27,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--depth", type=int, nargs="+", choices=DEPTHS, metavar="N", help="book depths (default: 50 200 1000)")
     add("--rate", type=float, default=500.0, metavar="N", help="messages/s when cold or paced (default: %(default)g)")
     add("--rounds", type=int, metavar="N", help="rounds, of which the median is shown (default: 3; quick: 1)")
-    add(
-        "--peers", action="store_true", help="flood and paced: every other client installed, in the same rounds"
-    )
+    add("--peers", action="store_true", help="flood and paced: every other client installed, in the same rounds")
     add("--only", nargs="+", choices=tuple(STAGES), metavar="STAGE", help="some of: " + ", ".join(STAGES))

@@ -14,6 +14,7 @@ import trio
 
 from orderflow.core.errors import ConfigError, ConnectFailed, MisuseError
 from orderflow.core.text import escape_text
+from orderflow.net.tcp import TcpStream
 
 if TYPE_CHECKING:
     from socket import gaierror
@@ -70,7 +71,7 @@ async def dial_tcp(host: str, port: int) -> trio.abc.Stream:
     Raises: ConnectFailed: dns, refused, unreachable.
     """
     try:
-        return await trio.open_tcp_stream(host, port)
+        return TcpStream(await trio.open_tcp_stream(host, port))
     except trio.socket.gaierror as error:
         raise _name_failed(host, error) from error
     except OSError as error:

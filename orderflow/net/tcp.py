@@ -1,0 +1,50 @@
+"""A connected TCP socket as a Trio stream, made for receiving with little delay."""
+
+from __future__ import annotations
+
+import os
+from operator import index
+from typing import Final
+
+import trio
+
+_DEFAULT_BYTES: Final = 65_536
+
+
+class TcpStream(trio.abc.Stream):
+    """A `trio.SocketStream` that waits before it reads.
+
+    SocketStream reads first and waits when there was nothing: of a message that is waited for, that is a system call in
+    vain, an exception and two context managers between the wake-up and its bytes. Waiting first costs a pass of the
+    scheduler when there is more already, which a flood has once in a hundred messages.
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if max_bytes is None:
+            max_bytes = _DEFAULT_BYTES
+        elif index(max_bytes) < 1:
+            raise ValueError("max_bytes must be >= 1")
+        while True:
+            number = self._stream.socket.fileno()
+            if number < 0:
+                await trio.lowlevel.checkpoint()
+                raise trio.ClosedResourceError("this socket was already closed")
+            await trio.lowlevel.wait_readable(number)
+            try:
+                return os.read(number, max_bytes)
+            except BlockingIOError:
+                continue  # woken for nothing
+            except OSError as error:
+                raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
