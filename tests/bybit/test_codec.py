@@ -250,3 +250,96 @@ def test_the_fast_path_refuses_exactly_what_the_strict_one_does(rows: list[tuple
     assert (first is None) == (refusal(seasoned, raw) is None)
     if first is None:
         assert all(is_plain_number(price) and is_plain_number(size) and float(price) > 0 for price, size in rows)
+
+
+# --- borders, as mutation testing found them unwatched
+
+LAST_ID = 2**63 - 1
+
+
+@pytest.mark.parametrize("field", ["u", "seq", "ts", "cts"])
+@pytest.mark.parametrize("warm", [False, True], ids=["first message", "after good ones"])
+def test_ids_and_times_fit_63_bits(field: str, warm: bool) -> None:
+    decoder = codec()
+    if warm:
+        decoder.decode(book(), 0, 0)
+    assert isinstance(decoder.decode(book(**{field: LAST_ID}), 0, 0), BookUpdate)
+    assert isinstance(decoder.decode(book(**{field: 0}), 0, 0), BookUpdate)
+    assert refusal(decoder, book(**{field: LAST_ID + 1})) == "number"
+    assert refusal(decoder, book(**{field: -1})) == "number"
+
+
+def test_what_the_fast_path_cannot_read_is_named_by_the_strict_one() -> None:
+    decoder = codec()
+    decoder.decode(book(), 0, 0)
+    for price in ('""', '"."', '"nan"'):
+        assert refusal(decoder, book(price=price)) == "number"
+    with pytest.raises(WireError, match="'nan'"):
+        decoder.decode(book(size='"nan"'), 0, 0)
+    with pytest.raises(WireError, match="'nan'"):
+        decoder.decode(book(price='"nan"'), 0, 0)
+    assert refusal(decoder, book(price='"0"')) == "number"
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_the_topic_of_a_long_broken_message_is_found_at_either_end(place: str) -> None:
+    filler = '"x":"' + "y" * 2000 + '"'
+    topic = '"topic":"orderbook.50.BTCUSDT"'
+    raw = "{" + (f"{topic},{filler}" if place == "first" else f"{filler},{topic}") + "]"
+    with pytest.raises(WireError) as caught:
+        codec().decode(raw.encode(), 0, 0)
+    assert (caught.value.reason, caught.value.topic) == ("json", "orderbook.50.BTCUSDT")
+
+
+def test_what_is_remembered_of_messages_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orderflow.bybit.codec._MAX_SKELETONS", 3)
+    decoder = codec()
+    for _ in range(5):
+        decoder.decode(book(), 0, 0)
+    assert len(decoder._skeletons) == 1
+    decoder.decode(book(long="x" * 400), 0, 0)
+    assert len(decoder._skeletons) == 1, "a peer must not make us remember long texts"
+    for letter in "abcdefgh":
+        decoder.decode(book(other=letter), 0, 0)
+    assert len(decoder._skeletons) == 3
+    assert refusal(decoder, book(price='"1e5"', other="a")) == "number"
+
+
+@pytest.mark.parametrize("topic", ["publicTrade", "allLiquidation"])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"s": "X1"}, "symbol"), ({"S": "buy"}, "shape"), ({"v": "nan"}, "number"), ({"p": "0"}, "number")],
+)
+def test_bad_rows_have_a_named_reason(topic: str, change: dict[str, str], reason: str) -> None:
+    row = {"T": 7, "s": "BTCUSDT", "S": "Buy", "v": "2", "p": "4", "i": "x", "BT": False, **change}
+    message = {"topic": f"{topic}.BTCUSDT", "type": "snapshot", "ts": 8, "data": [row]}
+    assert refusal(codec(), json.dumps(message).encode()) == reason
+    message["data"] = [row | {"s": "BTCUSDT", "S": "Buy", "v": "2", "p": "4"}]
+    (read,) = codec().decode(json.dumps(message).encode(), 1, 2)  # type: ignore[union-attr, misc]
+    assert read.long_liquidated if isinstance(read, Liquidation) else read.buy
+
+
+def ticker(kind: str = "snapshot", **data: str) -> bytes:
+    message = {"topic": "tickers.BTCUSDT", "type": kind, "ts": 8, "data": {"symbol": "BTCUSDT", **data}}
+    return json.dumps(message).encode()
+
+
+def test_the_index_price_has_two_names() -> None:
+    for name in ("indexPrice", "usdIndexPrice"):
+        read = codec().decode(ticker(**{name: "7.5"}), 1, 2)
+        assert isinstance(read, TickerUpdate)
+        assert (read.index, read.snapshot) == (7.5, True)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (ticker("other"), "shape"),
+        (ticker(lastPrice="1e9"), "number"),
+        (ticker(lastPrice="9" * 25), "number"),
+        (ticker(lastPrice="9" * 24), None),
+        (ticker(symbol="ETHUSDT"), "symbol"),
+    ],
+)
+def test_bad_tickers_have_a_named_reason(raw: bytes, reason: str | None) -> None:
+    assert refusal(codec(), raw) == reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -254,3 +255,73 @@ class AgainstOracle(RuleBasedStateMachine):
 
 TestAgainstOracle = AgainstOracle.TestCase
 TestAgainstOracle.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+# --- borders, as mutation testing found them unwatched
+
+
+def test_a_rule_is_plain_unless_told_otherwise() -> None:
+    rule = Rule(name="wide", metric="spread_pct", raise_at=0.8)
+    assert (rule.for_s, rule.clear_for_s, rule.cooldown_s) == (0.0, 0.0, 0.0)
+    assert (rule.direction, rule.severity, rule.live_only) == (Direction.ABOVE, Severity.WARNING, True)
+    assert (rule.clear_at, rule.clear_level, rule.label, rule.unit) == (None, 0.8, "", "")
+
+
+def test_a_rule_does_not_change_and_knows_its_fields() -> None:
+    rule = make_rule()
+    with pytest.raises(AttributeError):
+        rule.raise_at = 1.0  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        Rule("wide", "spread_pct", 0.8)  # type: ignore[misc]
+    with pytest.raises(msgspec.ValidationError, match="clear_form"):
+        msgspec.convert({"name": "a", "metric": "spread_pct", "raise_at": 1, "clear_form": 1}, Rule)
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_levels_may_be_equal_and_a_bad_one_is_named(direction: Direction) -> None:
+    assert make_rule(direction=direction, clear_at=0.8).clear_level == 0.8
+    with pytest.raises(ValueError, match=r"^raise_at is nan"):
+        make_rule(direction=direction, raise_at=math.nan)
+    with pytest.raises(ValueError, match=r"^clear_at is inf"):
+        make_rule(direction=direction, clear_at=math.inf)
+
+
+def test_a_new_state_is_quiet() -> None:
+    state = RuleState()
+    assert (state.raised, state.lasted_ms) == (False, 0)
+
+
+@pytest.mark.parametrize(("direction", "value"), [("above", 0.9), ("below", 0.7)])
+def test_the_message_names_the_direction(direction: str, value: float) -> None:
+    alert = AlertEngine().observe(make_rule(direction=Direction(direction), clear_at=None), tick(spread_pct=value))
+    assert alert is not None
+    assert alert.message == f"spread_pct {value} is {direction} 0.8"
+
+
+def test_times_are_exact_to_the_millisecond() -> None:
+    state, rule = RuleState(), make_rule(for_s=10, clear_for_s=20, cooldown_s=30)
+    steps = [(0, 0.9), (9999, 0.9), (10_000, 0.9), (11_000, 0.1), (30_999, 0.1), (31_000, 0.1), (40_000, 0.9)]
+    steps += [(60_999, 0.9), (61_000, 0.9)]
+    kinds = [state.step(rule, ts, value) for ts, value in steps]
+    assert kinds == [None, None, RAISE, None, None, CLEAR, None, None, RAISE]
+
+
+def test_how_long_it_lasted_counts_from_the_breach() -> None:
+    state, rule = RuleState(), make_rule(for_s=5)
+    for ts, value in ((0, 0.1), (7000, 0.9), (12_000, 0.9)):
+        state.step(rule, ts, value)
+    assert (state.raised, state.lasted_ms) == (True, 5000)
+    state.step(rule, 20_000, 0.1)
+    assert (state.raised, state.lasted_ms) == (False, 13_000)
+
+
+@pytest.mark.parametrize(("base_coin", "unit"), [("BTC", "BTC"), ("", "base coin")])
+def test_a_unit_may_be_the_instruments_coin(base_coin: str, unit: str) -> None:
+    rule = make_rule(clear_at=None, unit="{base_coin}/s")
+    alert = AlertEngine().observe(rule, tick(spread_pct=0.9, base_coin=base_coin))
+    assert alert is not None
+    assert alert.message == f"spread_pct 0.9 {unit}/s is above 0.8 {unit}/s"
+
+
+def test_the_time_of_a_tick_is_no_metric() -> None:
+    assert "ts" not in metric_names()
