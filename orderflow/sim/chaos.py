@@ -6,6 +6,7 @@ same seed draws the same faults in the same order.
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from orderflow.sim.faultplan import FaultPlan
+
+UNUSED_S: Final = 15.0
 
 Topic = tuple[str, str]
 """(category, topic)"""
@@ -128,7 +131,10 @@ class Chaos:
         scope = {"topic": f"category={category},topic={topic}", "category": f"category={category}", "rest": ""}
         spec += f"{',' if ':' in spec else ':'}{scope[recipe.scope]}"
         where = {"topic": f"{category} {topic}", "category": f"{category} link", "rest": "REST"}[recipe.scope]
-        return Chosen(parse_fault(spec), f"{where}: {recipe.story.format(**numbers)}")
+        fault = parse_fault(spec)
+        if fault.for_s == math.inf:  # where nobody is connected it must not wait for ever, nor pile up
+            fault = msgspec.structs.replace(fault, for_s=UNUSED_S)
+        return Chosen(fault, f"{where}: {recipe.story.format(**numbers)}")
 
     def pause_s(self) -> float:
         """Until the next: half to one and a half of the mean."""

@@ -376,7 +376,7 @@ def test_every_recipe_is_a_fault_that_ends() -> None:
     for recipe in RECIPES:
         for _ in range(3):
             fault = Chaos(1, 1.0, [("linear", TOPIC)], [recipe]).draw().fault
-            assert fault.n is not None or fault.for_s < 61, recipe
+            assert fault.for_s < 61, recipe  # also where nobody is connected
     assert len(watchable()) >= 8
 
 
