@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,11 @@ from orderflow import bundled
 from orderflow.app import Monitor
 from orderflow.config.tree import BybitSettings, PluginSettings, Settings
 from orderflow.core.policy import RecordPolicy, RetryPolicy
-from orderflow.core.types import BookState, Category, InstrumentId, MetricsTick, Percentiles
+from orderflow.core.types import AlertKind, BookState, Category, InstrumentId, MetricsTick, Percentiles
 from orderflow.hooks.setup import set_up
 from orderflow.record.reader import Damage, open_recording
 from orderflow.record.recorder import Recorder
-from orderflow.record.records import Lost, Sent
+from orderflow.record.records import Gap, Lost, Sent
 from orderflow.replay.engine import Choice
 from orderflow.replay.run import Pace, Window, run_replay
 from orderflow.replay.sinks import Silent
@@ -175,3 +176,47 @@ def check_later_files(path: Path, whole: Kept) -> None:
 async def all_live(monitor: Monitor) -> None:
     while set(monitor.engine.states().values()) != {BookState.LIVE}:  # noqa: ASYNC110 - the product's state, no event
         await trio.sleep(0.02)
+
+
+@pytest.mark.socket
+async def test_a_disk_that_fails_raises_an_alert_and_the_run_goes_on(
+    exchange: SimServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(
+        env="sim",
+        symbols=SYMBOLS,
+        interval_s=0.1,
+        record=RecordPolicy(flush_s=0.05, retry_s=0.05, keep_free_mb=0),
+        bybit=BybitSettings(public_ws_url=exchange.public_url, private_ws_url="", rest_url=""),
+    )
+    live = Kept()
+    recorder = Recorder(tmp_path / "tape", settings.record)
+
+    def full(file: object, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (tmp_path / "out").open("wb") as sink:
+        host = set_up(PluginSettings(enabled=()), None).host
+        monitor = Monitor(settings, host, live, Output(sink.fileno()), recorder=recorder)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(monitor.run)
+            with trio.fail_after(10):
+                await all_live(monitor)
+                with monkeypatch.context() as patched:
+                    patched.setattr("orderflow.record.writer._File.write", full)
+                    while not live.alerts:  # noqa: ASYNC110 - what it was told, no event
+                        await trio.sleep(0.02)
+                while len(live.alerts) < 2:  # noqa: ASYNC110
+                    await trio.sleep(0.02)
+                await trio.sleep(0.3)
+            assert set(monitor.engine.states().values()) == {BookState.LIVE}
+            monitor.stop("test")
+    assert [(alert.plugin, alert.rule, alert.kind) for alert in live.alerts] == [
+        ("recorder", "gap", AlertKind.RAISE),
+        ("recorder", "gap", AlertKind.CLEAR),
+    ]
+    assert any("1 gap" in note for note in live.last.notes)
+    (gap,) = (record for record in open_recording(tmp_path / "tape").records() if isinstance(record, Gap))
+    assert gap.reason == "disk"
+    again, _ = replay(tmp_path / "tape")
+    assert {tick.instrument for tick in again.ticks[-4:] if tick.live} == set(settings.instruments)
