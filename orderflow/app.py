@@ -519,8 +519,6 @@ class Monitor:
         self._reporter.stall(length_s)
         for event in self._queue.take_all():  # else a snapshot from before would make its book live again
             self._route(self.engine.apply(event))
-        if self._recorder is not None:
-            self._recorder.all_applied()
         mono_ns = self._clock()[1]
         for key in self.engine.books:
             doubt = Distrust(instrument=key, reason="stall", mono_ns=mono_ns, refused=False)

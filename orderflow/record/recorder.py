@@ -210,10 +210,6 @@ class Recorder:
         if self._gap is not None:
             self._try_resume()
 
-    def all_applied(self) -> None:
-        """The engine has had every queue item there was."""
-        self.applied = self._encoder.items
-
     def given(self, event: Event) -> None:
         """The engine is given an event past the queue: a timer, a tick, a doubt."""
         kind = type(event)
@@ -516,6 +512,12 @@ class RecordedQueue(EventQueue):
         except FeedOverrun:
             self._recorder.refused()
             raise
+
+    def take_all(self) -> list[Event]:
+        waiting = self._receive.statistics().current_buffer_used
+        events = super().take_all()  # applied at once by whoever asks
+        self._recorder.applied += waiting
+        return events
 
     def put_control(self, events: list[Event]) -> None:
         self._recorder.control(events)

@@ -63,7 +63,6 @@ class Bench:
     def apply(self) -> None:
         for event in self.queue.take_all():
             self.engine.apply(event)
-        self.recorder.all_applied()
         self.recorder.given(TimerDue(mono_ns=M0 + self.now))
         self.engine.apply(TimerDue(mono_ns=M0 + self.now))
 
