@@ -388,3 +388,17 @@ def test_what_is_judged_is_forgotten() -> None:
     assert cutter._rest == b""
     cutter.feed(frame(CLOSE) + GOOD[:3])
     assert cutter._rest == b""
+
+
+@pytest.mark.parametrize("size", [126, 300, 0x10000])
+@pytest.mark.parametrize("behind", range(1, 11))
+def test_a_header_may_break_off_behind_other_frames(size: int, behind: int) -> None:
+    stream = GOOD + frame(TEXT, b"x" * size)
+    assert cut(stream, [len(GOOD) + behind], max_message_bytes=size).messages == [b"good", b"x" * size]
+
+
+@pytest.mark.parametrize("size", [5, 124, 125])
+@pytest.mark.parametrize("start", [b"\0\1", b"\0\x7e", b"\1\0"])
+def test_text_that_looks_like_a_length_is_text(size: int, start: bytes) -> None:
+    text = start + b"x" * (size - len(start))
+    assert cut(frame(TEXT, text) + GOOD * 100).messages == [text] + [b"good"] * 100
