@@ -33,7 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 QUICK = Plan(
-    depths=(50,), rounds=1, windows=150, hot=2000, cold=200, ticks=200, flood=30_000, paced=500, watch_s=1.5, starts=2
+    depths=(50,), rounds=3, windows=150, hot=2000, cold=200, ticks=200, flood=30_000, paced=500, watch_s=1.5, starts=2
 )
 
 

@@ -15,7 +15,7 @@ from orderflow.bench.options import add_arguments
 from orderflow.bench.results import Limit
 from orderflow.core.errors import ConfigError
 
-TINY = msgspec.structs.replace(plan.QUICK, windows=8, hot=20, cold=4, ticks=4, rate=1000.0)
+TINY = msgspec.structs.replace(plan.QUICK, rounds=1, windows=8, hot=20, cold=4, ticks=4, rate=1000.0)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from orderflow.bench.loopback import (
 from orderflow.bench.plan import QUICK
 from orderflow.bench.server import Report, serve_client
 
-TINY = msgspec.structs.replace(QUICK, windows=8, flood=200, paced=100, rate=1000.0)
+TINY = msgspec.structs.replace(QUICK, rounds=1, windows=8, flood=200, paced=100, rate=1000.0)
 BIDS = {"10.0": "1.5", "9.5": "2"}
 ASKS = {"10.5": "3.0"}
 

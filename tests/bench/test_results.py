@@ -67,6 +67,14 @@ def test_a_limit_holds_only_below_its_ceiling(p99: float, holds: bool) -> None:
     assert verdict.measured == p99
 
 
+def test_a_time_is_judged_by_its_quietest_round() -> None:
+    (verdict,) = judge([_figure(300, 20, 90)], [CEILING])
+    assert (verdict.measured, verdict.holds) == (20, 20 < CEILING.ceiling)
+    (verdict,) = judge([_figure(300, 200, 900)], [CEILING])
+    assert verdict.measured == 200
+    assert verdict.holds is False
+
+
 @pytest.mark.parametrize("figure", [_figure(99, case="cold"), _figure(99, depth=200), _figure(99, name="decode")])
 def test_figures_a_limit_is_not_about_do_not_judge_it(figure: Figure) -> None:
     (verdict,) = judge([figure], [CEILING])
