@@ -343,3 +343,32 @@ def test_the_index_price_has_two_names() -> None:
 )
 def test_bad_tickers_have_a_named_reason(raw: bytes, reason: str | None) -> None:
     assert refusal(codec(), raw) == reason
+
+
+@pytest.mark.parametrize("field", ["u", "seq", "ts", "cts"])
+def test_ids_and_times_may_be_0(field: str) -> None:
+    assert isinstance(decode_book(book(**{field: 0})), BookUpdate)
+
+
+def test_a_book_may_come_without_its_matching_time() -> None:
+    message = json.loads(book())
+    del message["cts"]
+    assert decode_book(json.dumps(message).encode()).engine_ms is None
+
+
+@pytest.mark.parametrize(
+    ("price", "size", "reason"),
+    [
+        ("0.5", "0.5", None),
+        ("999999999999999", "1", None),
+        ("1000000000000000", "1", "number"),
+        ("1", "999999999999999000", None),
+        ("1", "1000000000000000000", "number"),
+        ("0", "1", "number"),
+        ("1", "0", "number"),
+    ],
+)
+def test_prices_and_sizes_of_rows_have_bounds(price: str, size: str, reason: str | None) -> None:
+    row = {"T": 7, "s": "BTCUSDT", "S": "Buy", "v": size, "p": price}
+    message = {"topic": "allLiquidation.BTCUSDT", "type": "snapshot", "ts": 8, "data": [row]}
+    assert refusal(codec(), json.dumps(message).encode()) == reason
