@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from orderflow import bundled, logs
-from orderflow.config.load import Loaded, load
+from orderflow.config.load import Loaded, load, read
 from orderflow.core.errors import ConfigError
 from orderflow.core.text import escape_text
+from orderflow.hooks.problems import ProblemKind
 from orderflow.hooks.setup import Setup, log_problems, set_up
 
 if TYPE_CHECKING:
@@ -38,7 +39,26 @@ DEMO_FAULTS_PER_S: Final = 1 / 6
 
 def load_settings(args: argparse.Namespace, options: Mapping[str, object]) -> Loaded:
     """Read the settings this command line asks for and make logging ready. Raises: ConfigError."""
-    loaded = load(env=args.env, options=options, settings_file=args.config)
+    loaded = read_settings(args, options)
+    if loaded.problems:
+        raise ConfigError(*loaded.problems)
+    return loaded
+
+
+def check_all(loaded: Loaded, setup: Setup) -> None:
+    """Raises: ConfigError with everything that is wrong, in the settings and in the plugins' own tables."""
+    own = [
+        f"{where}: {problem}" if (where := loaded.where(problem.key)) else str(problem)
+        for problem in setup.problems
+        if problem.kind is ProblemKind.SETTINGS
+    ]
+    if loaded.problems or own:
+        raise ConfigError(*loaded.problems, *own)
+
+
+def read_settings(args: argparse.Namespace, options: Mapping[str, object]) -> Loaded:
+    """`load_settings` without a verdict: what is wrong stands in `problems`."""
+    loaded = read(env=args.env, options=options, settings_file=args.config)
     settings = loaded.settings
     logs.register_secret(settings.bybit.api_key)
     logs.register_secret(settings.bybit.api_secret)
@@ -59,7 +79,7 @@ def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) 
     from orderflow.watchdog import Watchdog
 
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a book to write
-    loaded = load_settings(args, options)
+    loaded = read_settings(args, options)
     watchdog = Watchdog(loaded.settings.watch)
     watchdog.start()
     setup = set_up(
@@ -67,7 +87,7 @@ def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) 
         bundled.plugins_folder(),
         watch=lambda host: setattr(watchdog, "call", lambda: host.current_call),
     )
-    setup.check_settings()
+    check_all(loaded, setup)
     for warning in loaded.warnings:
         log.warning("%s", warning)
     log_problems(setup.problems)
@@ -305,8 +325,8 @@ def config_check(args: argparse.Namespace, options: Mapping[str, object]) -> int
     """Settings and the plugins' own tables: everything that would stop a run."""
     from orderflow.config.show import render_check
 
-    loaded = load_settings(args, options)
-    set_up(loaded.settings.plugins, bundled.plugins_folder()).check_settings()
+    loaded = read_settings(args, options)
+    check_all(loaded, set_up(loaded.settings.plugins, bundled.plugins_folder()))
     _print(render_check(loaded))
     return 0
 

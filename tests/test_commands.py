@@ -53,6 +53,21 @@ def test_mistakes_are_named_with_exit_code_2(words: list[str], named: str, tmp_p
     assert not done.stdout
 
 
+def test_settings_and_plugin_tables_are_judged_together(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(
+        "[default.feed]\nopen_timeout_s = -1\n[default.plugins.spread]\nraise_above = -0.1\nrais_above = 3\n"
+    )
+    for words in (["config", "check"], ["demo", "--duration", "1"]):
+        done = orderflow(*words, cwd=tmp_path)
+        assert done.returncode == 2
+        for place, key in (
+            ("settings.toml:2", "open_timeout_s"),
+            ("settings.toml:4", "plugins.spread.raise_above"),
+            ("settings.toml", "plugins.spread.rais_above"),
+        ):
+            assert any(place in line and key in line for line in done.stderr.splitlines()), done.stderr
+
+
 def test_data_commands_print_json(tmp_path: Path) -> None:
     import json
 

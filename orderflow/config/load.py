@@ -33,6 +33,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         origins: of every setting by dotted key, `plugins.<name>.<key>` included.
         warnings: what should be put right, one line each, safe to show.
+        problems: what is wrong, likewise; a default stands in for each value refused.
         files: the files that were read, as shown to people, in order.
     """
 
@@ -40,9 +41,38 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     origins: Mapping[str, Origin]
     warnings: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def where(self, key: str) -> str:
+        """Where the setting of a dotted key (or the table it stands in) came from; "" when nobody set it."""
+        path = key.replace('"', "").split(".")
+        while path:
+            found = next((origin for name, origin in self.origins.items() if name == ".".join(path)), None)
+            if found is not None:
+                return str(found)
+            below = next((one for name, one in self.origins.items() if name.startswith(".".join(path) + ".")), None)
+            if below is not None and len(path) > 2:
+                return str(below)
+            path.pop()
+        return ""
 
 
 def load(
+    *,
+    env: str | None = None,
+    options: Mapping[str, Any] = _NOTHING,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    settings_file: Path | None = None,
+) -> Loaded:
+    """`read`, for those who can do nothing with wrong settings. Raises: ConfigError with every problem found."""
+    loaded = read(env=env, options=options, environ=environ, directory=directory, settings_file=settings_file)
+    if loaded.problems:
+        raise ConfigError(*loaded.problems)
+    return loaded
+
+
+def read(
     *,
     env: str | None = None,
     options: Mapping[str, Any] = _NOTHING,
@@ -59,7 +89,7 @@ def load(
         directory: where settings.toml and .secrets.toml are looked for (default: the working directory).
         settings_file: read in place of ./settings.toml; must exist.
 
-    Raises: ConfigError with every problem found. No text of it holds the value of a secret.
+    Returns: settings and problems; no text of a problem holds the value of a secret.
     """
     environ = os.environ if environ is None else environ
     gathered = Gathered(cage.dynaconf_tokens())
@@ -71,11 +101,13 @@ def load(
     merged = cage.layer(gathered.documents, chosen.value)
     merged["env"] = chosen
     settings = _build(merged, origins)
-    problems = [*gathered.problems, *Cross(settings, origins, gathered.refused).problems()]
-    if problems:
-        raise ConfigError(*problems)
-    warnings = (*gathered.warnings, *_misplaced_secrets(origins))
-    return Loaded(settings=settings, origins=origins, warnings=warnings, files=tuple(gathered.files))
+    return Loaded(
+        settings=settings,
+        origins=origins,
+        warnings=(*gathered.warnings, *_misplaced_secrets(origins)),
+        files=tuple(gathered.files),
+        problems=(*gathered.problems, *Cross(settings, origins, gathered.refused).problems()),
+    )
 
 
 def _environment(asked: object, environ: Mapping[str, str], problems: list[str]) -> Leaf:
