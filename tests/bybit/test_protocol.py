@@ -672,3 +672,62 @@ def test_links_stay_within_their_limits(books: list[tuple[InstrumentId, int]], m
     for category in Category:
         together = [book for link in links for book in link if book[0].category is category]
         assert together == [book for book in books if book[0].category is category]
+
+
+# --- as mutation testing found it unwatched
+
+
+def test_a_new_protocol_knows_nothing_yet() -> None:
+    protocol = FeedProtocol("linear", Category.LINEAR, [(linear("A"), 50)], POLICY)
+    assert (protocol.category, protocol.first_data_ns, protocol.last_data_ns) == (Category.LINEAR, None, None)
+    assert protocol.last_reply == ""
+
+
+def test_when_books_were_fed_is_known() -> None:
+    link = synced("A")
+    began = link.now_ns
+    link.now_ns += 3 * NS
+    link.receive(book(link.topic(), 11))
+    link.now_ns += 3 * NS
+    link.receive(b"junk")
+    assert (link.protocol.first_data_ns, link.protocol.last_data_ns) == (began, began + 3 * NS)
+
+
+def test_a_resync_asked_for_while_one_is_under_way_leaves_nothing_behind() -> None:
+    link = synced("A")
+    leaving = link.resync()
+    assert link.resync() == []
+    link.acked(leaving)
+    link.snapshot()
+    assert {op for op, _ in ops(link.advance(30))} == {"ping"}
+    assert link.protocol.statistics().resyncs == 1
+
+
+def test_being_called_early_changes_nothing() -> None:
+    link = synced("A")
+    resync_fully(link)
+    assert link.resync() == []  # waits for its turn
+    link.now_ns += NS // 2
+    assert link.protocol.on_time(link.now_ns) == []
+    assert link._collect() == []
+
+
+def test_a_pong_that_was_due_in_a_stall_of_ours_gets_its_whole_time_again() -> None:
+    link = synced("A")
+    link.now_ns += 20 * NS
+    link.protocol.on_time(link.now_ns)  # the ping
+    link.now_ns += 3600 * NS
+    link.protocol.forgive(link.now_ns)
+    assert link.protocol.on_time(link.now_ns) == []
+    link.now_ns += 10 * NS
+    with pytest.raises(HeartbeatLost):
+        link.protocol.on_time(link.now_ns)
+
+
+def test_a_snapshot_is_not_waited_for_while_its_topic_is_being_left() -> None:
+    link = Link("A")
+    link.advance(9)
+    leaving = link.resync("A", "shape")
+    link.advance(2)
+    link.acked(leaving)
+    assert ops(link.advance(10)) == [("unsubscribe", ["A"])], "the first that did not come, not the second"
