@@ -101,8 +101,8 @@ LIMITS: Final = (
 )
 """The mission's limits. The 99th percentile must hold, not only the median; memory is the peak.
 
-A time is judged by its quietest round: what else runs on the machine only ever adds, at the 99th percentile most of all.
-What is shown beside it is the median round."""
+A time is judged by its quietest round: what else runs on the machine only ever adds, at the 99th percentile most of
+all. What is shown beside it is the median round."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
