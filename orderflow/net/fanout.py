@@ -38,7 +38,10 @@ class EventQueue:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._send, self._receive = trio.open_memory_channel[list["Event"]](math.inf)  # bounded below, by events
+        # The channel wakes the book task, once an item; the items stand beside it, because one that the channel has
+        # already handed to a task that has not run yet could not be taken back by `take_all`. Bounded below, by events.
+        self._send, self._receive = trio.open_memory_channel[None](math.inf)
+        self._items: deque[list[Event]] = deque()
         self._depth = self._peak = self._overruns = 0
         self._take: Callable[[list[Event]], None] | None = None
 
@@ -58,28 +61,32 @@ class EventQueue:
         self._depth = depth
         if depth > self._peak:
             self._peak = depth
-        self._send.send_nowait(events)
+        self._put(events)
 
     def put_control(self, events: list[Event]) -> None:
         """Queue events that must not be lost: link and subscription changes, a handful each."""
         self._depth += len(events)
-        self._send.send_nowait(events)
+        self._put(events)
+
+    def _put(self, events: list[Event]) -> None:
+        self._items.append(events)
+        self._send.send_nowait(None)
 
     async def receive(self) -> list[Event]:
         """The next batch. Raises: trio.EndOfChannel after `close` once all is drained."""
-        events = await self._receive.receive()
-        self._depth -= len(events)
-        return events
+        while True:
+            await self._receive.receive()
+            if self._items:  # else `take_all` was here in the meantime
+                events = self._items.popleft()
+                self._depth -= len(events)
+                return events
 
     def take_all(self) -> list[Event]:
         """Everything that waits, oldest first, without waiting."""
-        events: list[Event] = []
-        while True:
-            try:
-                events += self._receive.receive_nowait()
-            except (trio.WouldBlock, trio.EndOfChannel):
-                self._depth -= len(events)
-                return events
+        events = [event for item in self._items for event in item]
+        self._items.clear()
+        self._depth = 0
+        return events
 
     def close(self) -> None:
         """No more events come; what is queued is still handed out."""

@@ -514,7 +514,7 @@ class RecordedQueue(EventQueue):
             raise
 
     def take_all(self) -> list[Event]:
-        waiting = self._receive.statistics().current_buffer_used
+        waiting = len(self._items)
         events = super().take_all()  # applied at once by whoever asks
         self._recorder.applied += waiting
         return events

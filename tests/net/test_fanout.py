@@ -182,3 +182,28 @@ async def test_a_cancelled_read_loses_nothing() -> None:
         await queue.receive()
     assert scope.cancelled_caught
     assert await queue.receive() == 1
+
+
+async def test_what_is_taken_at_once_is_not_handed_out_again() -> None:
+    """Even the item that already woke the waiting task is taken, in its place: else it would come after newer ones."""
+    queue = EventQueue(100)
+    got: list[list[Event]] = []
+
+    async def book_task() -> None:
+        while True:
+            got.append(await queue.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book_task)
+        await trio.testing.wait_all_tasks_blocked()
+        first, second, third = (TimerDue(mono_ns=number) for number in range(3))
+        queue.put_control([first])
+        queue.put_control([second])
+        assert queue.take_all() == [first, second]
+        assert queue.statistics().depth == 0
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == []
+        queue.put_control([third])
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == [[third]]
+        nursery.cancel_scope.cancel()
