@@ -200,9 +200,9 @@ def configure(level: str = "info", *, fd: int = 2, colour: bool = False) -> Stde
     """
     global _handler
     root = logging.getLogger()
-    if _handler is not None:
-        root.removeHandler(_handler)
-        _handler.close()
+    for old in [handler for handler in root.handlers if isinstance(handler, StderrHandler)]:
+        root.removeHandler(old)
+        old.close()
     _handler = StderrHandler(fd)
     _handler.setFormatter(SafeFormatter(colour=colour))
     _handler.addFilter(RepeatLimit())

@@ -114,9 +114,7 @@ class Feed:
     def delivers(self) -> bool:
         """Whether the link is up and the exchange has answered on it: with data, or with the refusal of a topic."""
         protocol = self._protocol
-        return protocol is not None and (
-            protocol.first_data_ns is not None or protocol.statistics().topics_refused > 0
-        )
+        return protocol is not None and (protocol.first_data_ns is not None or protocol.statistics().topics_refused > 0)
 
     def statistics(self) -> FeedStatistics:
         parts = [*self._past, *([self._protocol.statistics()] if self._protocol else [])]

@@ -314,7 +314,9 @@ LOSSES: list[tuple[Peer | Exception, str, float]] = [
 ]
 
 
-@pytest.mark.parametrize("peer, reason, after_s", LOSSES, ids=[f"{loss[0]!r:.30}-{loss[1]}" for loss in LOSSES])
+@pytest.mark.parametrize(
+    "peer, reason, after_s", LOSSES, ids=[f"{getattr(loss[0], '__name__', 'refused')}" for loss in LOSSES]
+)
 async def test_every_loss_has_its_name_and_the_link_comes_back(
     autojump_clock: Clock, peer: Peer | Exception, reason: str, after_s: float
 ) -> None:
