@@ -19,7 +19,13 @@ def test_stats_while_it_runs_and_at_the_end(tmp_path: Path) -> None:
     quick = ["--set", "stats_interval_s=0.2", "--set", "retry.base_s=0.2", "--set", "retry.cap_s=0.2"]
     with Exchange() as exchange, Program(tmp_path, *exchange.options, *quick, "--interval", "0.2") as program:
         program.until_live()
-        stats = program.until(lambda event: event["event"] == "stats" and event["books"][0]["state"] == "live")
+        stats = program.until(  # live, and a tick was made since
+            lambda event: (
+                event["event"] == "stats"
+                and event["books"][0]["state"] == "live"
+                and all(plugin["calls"] for plugin in event["plugins"])
+            )
+        )
         exchange.close()
         program.until(lambda event: event["event"] == "stats" and event["links"][0]["losses"].get("refused", 0) >= 2)
         program.stop()
