@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from orderflow.replay.engine import Sink
 
 
-class _Job:
-    """What both commands need: the recording, the settings in force, what of it is wanted, and a way to stop."""
+class Job:
+    """What every command on a recording needs: the recording, the settings in force, and what of it is wanted."""
 
     def __init__(self, args: argparse.Namespace, options: Mapping[str, object]) -> None:
         try:
@@ -69,6 +69,7 @@ class _Job:
         return setup.host
 
     def window(self, sink: Sink) -> Window:
+        """What lies between `--from` and `--to` for `sink`."""
         from_ms = self.from_ns / 1e6 if self.from_ns is not None else float("-inf")
         return Window(sink, from_ms, self.to_ns / 1e6 if self.to_ns is not None else float("inf"))
 
@@ -104,7 +105,7 @@ def _recorded(symbol: str, session: Session) -> bool:
 
 
 @contextmanager
-def _stoppable() -> Iterator[threading.Event]:
+def stoppable() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set; a second one ends the program at once."""
     stop = threading.Event()
 
@@ -121,7 +122,7 @@ def _stoppable() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _progress(recording: Recording) -> Progress | None:
+def show_progress(recording: Recording) -> Progress | None:
     """On a terminal that shows nothing else."""
     if not sys.stderr.isatty():
         return None
@@ -135,9 +136,9 @@ def _progress(recording: Recording) -> Progress | None:
 
 
 def _drive(
-    job: _Job, window: Window, stop: threading.Event, *, speed: float = float("inf"), progress: bool = False
+    job: Job, window: Window, stop: threading.Event, *, speed: float = float("inf"), progress: bool = False
 ) -> int:
-    shown = _progress(job.recording) if progress else None
+    shown = show_progress(job.recording) if progress else None
     try:
         return run_replay(
             job.recording,
@@ -160,10 +161,10 @@ def _drive(
 def replay(args: argparse.Namespace, options: Mapping[str, object]) -> int:
     """`orderflow replay`. Returns: the exit code. Raises: ConfigError, MisuseError."""
     speed = parse_speed(args.speed)
-    job = _Job(args, options)
+    job = Job(args, options)
     stdout = sys.stdout
     window = job.window(_sink(job, args, stdout))
-    with redirect_stdout(sys.stderr), _stoppable() as stop:  # a plugin that prints must not break the lines
+    with redirect_stdout(sys.stderr), stoppable() as stop:  # a plugin that prints must not break the lines
         quiet = not stdout.isatty()  # lines scroll by there; a line that counts would be in their way
         messages = _drive(job, window, stop, speed=speed, progress=quiet)
     stdout.flush()
@@ -175,10 +176,10 @@ def replay(args: argparse.Namespace, options: Mapping[str, object]) -> int:
 
 def backtest(args: argparse.Namespace, options: Mapping[str, object]) -> int:
     """`orderflow alerts backtest`. Returns: the exit code. Raises: ConfigError, MisuseError."""
-    job = _Job(args, options)
+    job = Job(args, options)
     account = Backtest()
     window = job.window(account)
-    with redirect_stdout(sys.stderr), _stoppable() as stop:
+    with redirect_stdout(sys.stderr), stoppable() as stop:
         _drive(job, window, stop, progress=True)
     reports = account.reports()
     if args.json:
@@ -200,7 +201,7 @@ def parse_speed(text: str) -> float:
     return speed
 
 
-def _sink(job: _Job, args: argparse.Namespace, stdout: TextIO) -> Sink:
+def _sink(job: Job, args: argparse.Namespace, stdout: TextIO) -> Sink:
     put: Callable[[str], object] = stdout.write
     if args.json or job.settings.log_format == "json":
         return JsonSink(put)  # type: ignore[arg-type]  # what `write` returns is not looked at

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from orderflow.core.types import Alert, FeedChange, InstrumentId, MetricsTick, Summary
     from orderflow.hooks.host import PluginHost
-    from orderflow.record.reader import Recording
+    from orderflow.record.reader import Item, Recording
     from orderflow.record.records import Gap
     from orderflow.replay.engine import Choice, Sink
 
@@ -111,6 +111,58 @@ class Window:
         self._sink.summary(summary, ts)
 
 
+class Sessions:
+    """Replays sessions one after the other, each with an engine and plugins of its own.
+
+    Args: make_host: plugins of one session.
+    """
+
+    def __init__(self, choice: Choice, make_host: Callable[[], PluginHost], sink: Sink) -> None:
+        self._choice = choice
+        self._make_host = make_host
+        self._sink = sink
+        self._block: BlockStart | None = None
+        self._done = 0  # messages of the sessions before
+        self.session: SessionReplay | None = None
+
+    @property
+    def messages(self) -> int:
+        """How many have been read."""
+        return self._done + (self.session.messages if self.session is not None else 0)
+
+    def runs(self, session: Session) -> bool:
+        """Whether this is the session that is being replayed."""
+        return self.session is not None and self.session.session.session == session.session
+
+    def take(self, item: Item) -> None:
+        """The next record, damage or block of a recording."""
+        if isinstance(item, Session):
+            self._begin(item)
+            return
+        if isinstance(item, BlockStart):
+            self._block = item
+        if self.session is not None:
+            self.session.take(item)
+        elif isinstance(item, Damage):
+            self._sink.trouble(item)
+
+    def _begin(self, found: Session) -> None:
+        if self.runs(found):
+            return  # its next file
+        self.finish()
+        self.session = SessionReplay(found, self._choice, self._make_host(), self._sink)
+        self.session.start()
+        if self._block is not None:
+            self.session.take(self._block)  # a file out of the middle says so here
+
+    def finish(self) -> None:
+        """No more comes of this session: its closing summary."""
+        if self.session is not None:
+            self.session.finish()
+            self._done += self.session.messages
+            self.session = None
+
+
 def run_replay(
     recording: Recording,
     choice: Choice,
@@ -126,44 +178,28 @@ def run_replay(
 
     Args: make_host: plugins of one session; to_ns: nothing later is read.
     """
-    session: SessionReplay | None = None
-    block: BlockStart | None = None
-    done = 0
+    sessions = Sessions(choice, make_host, sink)
     for item in recording.items(until_ns=to_ns):
         kind = type(item)
-        if kind is Session:
-            if session is None or session.session.session != item.session:  # type: ignore[union-attr]  # told by kind
-                if session is not None:
-                    session.finish()
-                    done += session.messages
-                session = SessionReplay(item, choice, make_host(), sink)  # type: ignore[arg-type]
-                session.start()
-                if block is not None:
-                    session.take(block)  # a file out of the middle says so here
-                if pace is not None:
-                    pace.restart()
-            continue
         if kind is BlockStart:
-            block = item  # type: ignore[assignment]
             if stop.is_set():
                 break
             if progress is not None:
-                progress.messages = done + (session.messages if session else 0)
-                progress.block(item.done_bytes)  # type: ignore[union-attr]
-        elif kind is Damage and session is None:
-            sink.trouble(item)  # type: ignore[arg-type]
-        elif pace is not None and pace.waits and kind in (Frames, Timer, Tick):
-            pace.wait(item.mono_ns)  # type: ignore[union-attr]
-            if stop.is_set():
-                break
+                progress.messages = sessions.messages
+                progress.block(item.done_bytes)  # type: ignore[union-attr]  # told by kind
+        elif pace is not None and pace.waits:
+            if isinstance(item, Session):
+                if not sessions.runs(item):
+                    pace.restart()
+            elif kind in (Frames, Timer, Tick):
+                pace.wait(item.mono_ns)  # type: ignore[union-attr]
+                if stop.is_set():
+                    break
         if to_ns is not None and kind in (Frames, Tick) and item.recv_ns > to_ns:  # type: ignore[union-attr]
             break
-        if session is not None:
-            session.take(item)
-    if session is None:
-        return done
-    session.finish()
-    return done + session.messages
+        sessions.take(item)
+    sessions.finish()
+    return sessions.messages
 
 
 def parse_moment(text: str, begin_ns: int) -> int:
