@@ -51,16 +51,16 @@ class TopicTable:
     def __init__(self, category: Category, *, learn: bool = True) -> None:
         self.category = category
         self._learns = learn
-        self._known: dict[str, tuple[InstrumentId, int]] = {}
+        self.known: dict[str, tuple[InstrumentId, int]] = {}
 
     def add_book(self, instrument: InstrumentId, depth: int) -> str:
         topic = book_topic(instrument.symbol, depth)
-        self._known[topic] = (instrument, depth)
+        self.known[topic] = (instrument, depth)
         return topic
 
     def get(self, topic: str) -> tuple[InstrumentId, int] | None:
         """(instrument, depth) of a topic; depth 0 for topics that are no book. None: nothing of ours."""
-        found = self._known.get(topic)
+        found = self.known.get(topic)
         if found is None and self._learns:
             found = self._learn(topic)
         return found
@@ -75,6 +75,6 @@ class TopicTable:
         if parsed.kind == "orderbook" and depth == 0:
             return None
         found = (InstrumentId(self.category, parsed.symbol), depth)
-        if len(self._known) < 10_000:
-            self._known[topic] = found
+        if len(self.known) < 10_000:
+            self.known[topic] = found
         return found

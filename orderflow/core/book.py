@@ -273,19 +273,20 @@ class Book:
         if not self.chained:
             self.counters.early_deltas += 1
             return _NOTHING
-        expected = self.u + 1 if self.u is not None else None
-        if update.u != expected:
-            broken = self._out_of_order(update, expected)
+        u = update.u
+        if u - 1 != self.u:
+            broken = self._out_of_order(update)
             if broken is not None:
                 return broken
-        counters = self.counters
-        levels = self.levels
-        counters.unknown_deletes += levels.apply(update.bids, update.asks)
+        counters, levels = self.counters, self.levels
+        bids, asks = levels.bid_side, levels.ask_side
+        unknown = bids.apply(update.bids) + asks.apply(update.asks)
+        if unknown:
+            counters.unknown_deletes += unknown
         counters.updates += 1
-        self.u = update.u
+        self.u = u
         self.seq = update.seq
         self.last_mono_ns = update.mono_ns
-        bids, asks = levels.bid_side, levels.ask_side
         if len(bids.sizes) > self.depth or len(asks.sizes) > self.depth:
             return self.distrust("depth", update.mono_ns)
         # The crossed test is exact per message; everything else waits for a tick.
@@ -312,11 +313,12 @@ class Book:
         self._asked = False
         return self._judge(update.mono_ns, "snapshot")
 
-    def _out_of_order(self, update: BookUpdate, expected: int | None) -> tuple[Output, ...] | None:
+    def _out_of_order(self, update: BookUpdate) -> tuple[Output, ...] | None:
         """What a delta means whose `u` is not the next. None: go on and apply it."""
         counters = self.counters
         if update.u == 1:  # a restart must come as a snapshot (bybit-v5.md 3.1 rule 3)
             return self.distrust("restart", update.mono_ns)
+        expected = self.u + 1 if self.u is not None else None
         if expected is not None and update.u < expected:
             counters.duplicates += 1
             return _NOTHING

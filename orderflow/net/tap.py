@@ -50,12 +50,12 @@ def read_clocks() -> tuple[int, int]:
 
     A process that is preempted between two readings would see its clock jump, so readings too far apart are repeated.
     """
-    before_ns, wall_ns, mono_ns = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
     attempts = 1
-    while mono_ns - before_ns > _TOGETHER_NS and attempts < _CLOCK_ATTEMPTS:
+    while True:
         before_ns, wall_ns, mono_ns = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        if mono_ns - before_ns <= _TOGETHER_NS or attempts == _CLOCK_ATTEMPTS:
+            return wall_ns, mono_ns
         attempts += 1
-    return wall_ns, mono_ns
 
 
 class LinkStatistics(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -154,7 +154,11 @@ class TappedStream(trio.abc.Stream):
                     return await self._end(_reset(error))
                 if not data:
                     return await self._end(ConnectionLost("end of stream", reason="eof"))
-            if control := await self._take(data):
+            try:
+                control = self._take(data)
+            except OrderflowError as error:
+                return await self._end(error)
+            if control:
                 return control
             data = b""
 
@@ -204,8 +208,8 @@ class TappedStream(trio.abc.Stream):
     def _is_deaf(self) -> bool:
         return isinstance(self.failure, ConnectionLost) and self.failure.reason in ("eof", "reset")
 
-    async def _take(self, data: bytes | bytearray) -> bytes:
-        """Deliver the messages in `data`; returns the control frames."""
+    def _take(self, data: bytes | bytearray) -> bytes:
+        """Deliver the messages in `data`; returns the control frames. Raises: OrderflowError, which ends the link."""
         recv_ns, mono_ns = self._clock()
         cutter = self._cutter
         messages = cutter.feed(data)
@@ -214,12 +218,11 @@ class TappedStream(trio.abc.Stream):
         self._last_read_mono_ns = mono_ns
         if messages:
             self._messages += len(messages)
-            try:
-                self._on_batch(messages, recv_ns, mono_ns)
-            except OrderflowError as error:
-                await self._end(error)
+            self._on_batch(messages, recv_ns, mono_ns)
         if cutter.violation is not None:
-            await self._end(cutter.violation)
+            raise cutter.violation
+        if not cutter.has_control:
+            return b""
         control = cutter.take_control()
         self._control_bytes += len(control)
         return control

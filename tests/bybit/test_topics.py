@@ -94,4 +94,4 @@ def test_what_a_learning_table_remembers_is_bounded() -> None:
     for number in range(10_050):
         found = table.get(f"tickers.S{number}")
         assert found == (InstrumentId(Category.SPOT, f"S{number}"), 0)
-    assert len(table._known) == 10_000
+    assert len(table.known) == 10_000
