@@ -280,7 +280,9 @@ class Book:
                 return broken
         counters, levels = self.counters, self.levels
         bids, asks = levels.bid_side, levels.ask_side
-        unknown = bids.apply(update.bids) + asks.apply(update.asks)
+        unknown = bids.apply(update.bids) if update.bids else 0
+        if update.asks:
+            unknown += asks.apply(update.asks)
         if unknown:
             counters.unknown_deletes += unknown
         counters.updates += 1
