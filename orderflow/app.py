@@ -55,7 +55,7 @@ from orderflow.net.fanout import DropOldest, EventQueue, Latest
 from orderflow.net.feed import Feed
 from orderflow.net.retry import AttemptBudget
 from orderflow.net.tap import read_clocks
-from orderflow.net.watch import LoopWatch
+from orderflow.net.watch import LoopWatch, stay_awake
 from orderflow.stats import gather
 
 if TYPE_CHECKING:
@@ -231,6 +231,8 @@ class Monitor:
                     if settings.bybit.api_key and settings.bybit.private_ws_url:
                         producers.start_soon(self._run_private_sink)
                         producers.start_soon(self._run_private, budget)
+                    if settings.busy_poll:
+                        producers.start_soon(stay_awake)
                     producers.start_soon(self._run_stats)
                     if settings.max_outage_s:
                         producers.start_soon(self._run_outage, settings.max_outage_s)

@@ -132,6 +132,9 @@ def _add_run(
     parser.add_argument("--view", choices=("auto", "live", "lines"), default=None, help="a live screen, or plain lines")
     parser.add_argument("--metrics-port", metavar="PORT", help="serve /metrics for Prometheus, to this machine only")
     parser.add_argument(
+        "--busy-poll", action="store_true", help="never let the event loop sleep: less latency, one core always busy"
+    )
+    parser.add_argument(
         "--book-out", metavar="FILE", type=Path, help="write every book as JSON at the end and on SIGUSR1"
     )
     if name == "record":
@@ -255,6 +258,7 @@ def settings_options(args: argparse.Namespace) -> dict[str, object]:
         "interval_s": getattr(args, "interval", None),
         "duration_s": getattr(args, "duration", None),
         "max_outage_s": getattr(args, "max_outage", None),
+        "busy_poll": getattr(args, "busy_poll", None) or None,
         "metrics_http.port": getattr(args, "metrics_port", None),
         "log_format": getattr(args, "log_format", None),
         "log_level": getattr(args, "log_level", None),

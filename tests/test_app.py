@@ -234,6 +234,29 @@ async def test_with_nothing_to_connect_to_it_says_so_and_stops(tmp_path: Path) -
     assert run.told.summaries[0].messages == 0
 
 
+class _Naps(trio.abc.Instrument):
+    """Counts how often the event loop was ready to sleep, and how often it was not."""
+
+    def __init__(self) -> None:
+        self.asleep = self.awake = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        if timeout > 0:
+            self.asleep += 1
+        else:
+            self.awake += 1
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_the_event_loop_stays_awake_where_busy_poll_is_set(tmp_path: Path, busy: bool) -> None:
+    run = Run(None, tmp_path, duration_s=0.3, busy_poll=busy)
+    naps = _Naps()
+    trio.lowlevel.add_instrument(naps)
+    await run()
+    trio.lowlevel.remove_instrument(naps)
+    assert (naps.awake > 20 * naps.asleep) is busy
+
+
 async def test_books_are_written_at_the_end(exchange: SimServer, tmp_path: Path) -> None:
     path = tmp_path / "books.json"
     run = Run(exchange, tmp_path, book_out=path)

@@ -103,6 +103,7 @@ class Settings(Frozen, frozen=True):
     log_format: Literal["human", "json"] = "human"
     emoji: Literal["auto", "always", "never"] = "auto"
     max_outage_s: Annotated[float, Meta(ge=0, le=1e9)] = 0.0  # without the exchange: exit code 4; 0: never
+    busy_poll: bool = False  # never let the event loop sleep: a whole core for less latency
     stop_timeout_s: Positive = 2.0
     stats_interval_s: Annotated[float, Meta(ge=0.1, le=86_400)] = 60.0
     bybit: BybitSettings = BybitSettings()

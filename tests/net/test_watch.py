@@ -8,7 +8,7 @@ import trio.testing
 
 from orderflow.core.policy import WatchPolicy
 from orderflow.core.units import NS
-from orderflow.net.watch import LoopWatch, read_asleep_ns
+from orderflow.net.watch import LoopWatch, read_asleep_ns, stay_awake
 
 
 class World:
@@ -116,3 +116,31 @@ async def test_the_lag_of_the_loop_is_measured(autojump_clock: trio.testing.Mock
             held_s = 0.3  # something holds the loop while the third beat is due
     assert [round(lag, 3) for lag in lags] == blocked
     assert round(watch.max_lag_s, 3) == 0.3
+
+
+class _Naps(trio.abc.Instrument):
+    """How long the event loop was ready to sleep, time after time."""
+
+    def __init__(self) -> None:
+        self.timeouts: list[float] = []
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.timeouts.append(timeout)
+
+
+async def test_an_event_loop_kept_awake_never_sleeps_and_others_have_their_turn() -> None:
+    naps = _Naps()
+    turns = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stay_awake)
+        await trio.lowlevel.checkpoint()
+        trio.lowlevel.add_instrument(naps)
+        deadline = trio.current_time() + 0.05
+        while trio.current_time() < deadline:
+            await trio.sleep(0.005)
+            turns += 1
+        trio.lowlevel.remove_instrument(naps)
+        nursery.cancel_scope.cancel()
+    assert turns > 1
+    assert len(naps.timeouts) > turns
+    assert set(naps.timeouts) == {0}
