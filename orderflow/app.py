@@ -44,6 +44,8 @@ from orderflow.core.types import (
     Output,
     PrivateMessage,
     ResyncNeeded,
+    Started,
+    Stopping,
     Summary,
     TickDue,
     TimerDue,
@@ -175,10 +177,11 @@ class Monitor:
             drained = trio.Event()
             consumers.start_soon(self._run_alert_sink, drained)
             self._reporter.start(__version__, settings.env, names, settings.depth, settings.interval_s)
-            started_ns = self._clock()[0]
+            started_ns, mono_ns = self._clock()
             if self._recorder is not None:
                 self._begin_recording(self._recorder, started_ns)
                 consumers.start_soon(self._run_recorder, self._recorder)
+            self._give(Started(recv_ns=started_ns, mono_ns=mono_ns))
             self._host.start(
                 StartInfo(
                     version=__version__,
@@ -254,6 +257,7 @@ class Monitor:
         if self._final_ticks:
             return
         recv_ns, mono_ns = self._watch.look()
+        self._give(Stopping(recv_ns=recv_ns, mono_ns=mono_ns))
         self._final_ticks = tuple(self.engine.view(key, 1, recv_ns, mono_ns).tick for key in self.engine.books)
         self._final_stats = self.stats()
         self._final_books = self._dump_books() if self._book_out else None
@@ -653,6 +657,7 @@ class Monitor:
             clock=self.engine.clock_offset,
             notes=tuple(notes),
             stats=self._final_stats or self.stats(),
+            quality=self.engine.quality(self._clock()[1]),
         )
 
 

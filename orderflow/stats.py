@@ -77,6 +77,7 @@ def _books(engine: Engine, mono_ns: int) -> Iterator[BookStats]:
             age_s=None if book.last_mono_ns is None else round((mono_ns - book.last_mono_ns) / NS, 3),
             gaps=book.counters.gaps,
             resyncs=dict(engine.resyncs[key]),
+            quality=book.coverage.tick(mono_ns),
         )
 
 

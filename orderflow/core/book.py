@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from sortedcontainers import SortedList
 
 from orderflow.core.latency import MessageHops
+from orderflow.core.quality import Coverage
 from orderflow.core.types import (
     LIVE,
     BookCounters,
@@ -232,6 +233,7 @@ class Book:
         "_unsure_ns",
         "chained",
         "counters",
+        "coverage",
         "depth",
         "hops",
         "instrument",
@@ -255,6 +257,7 @@ class Book:
         self.last_mono_ns: int | None = None  # when the last message was applied (its receive stamp)
         self.counters = Counters()
         self.hops = MessageHops()
+        self.coverage = Coverage()
         self._policy = policy
         self._contradicted_ns: int | None = None  # crossed or locked since
         self._unsure_ns: int | None = None  # not live since, for the time to recover
@@ -411,6 +414,7 @@ class Book:
             self._unsure_ns = mono_ns
         self.state = state
         self.reason = "" if state is LIVE else reason
+        self.coverage.change(state, reason, mono_ns)
         return (
             BookStateChanged(
                 instrument=self.instrument, old=old, new=state, reason=reason, mono_ns=mono_ns, detail=detail

@@ -12,6 +12,7 @@ from orderflow.core import metrics
 from orderflow.core.book import Book
 from orderflow.core.latency import STAMPS_FOLD_AT, LatencyHistogram
 from orderflow.core.policy import BookPolicy, MetricsPolicy
+from orderflow.core.quality import figures, tally_of
 from orderflow.core.types import (
     LIVE,
     BookDump,
@@ -30,6 +31,8 @@ from orderflow.core.types import (
     MetricsTick,
     Output,
     Percentiles,
+    Started,
+    Stopping,
     Syncing,
     TickDue,
     TimerDue,
@@ -38,6 +41,8 @@ from orderflow.core.types import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from orderflow.core.figures import Quality
 
 _NOTHING: Final[tuple[Output, ...]] = ()
 _HOPS: Final = ("engine_to_gateway", "gateway_to_socket", "socket_to_book", "book_to_metrics")
@@ -67,7 +72,10 @@ class Engine:
         self._offset_us = 0
         self.resyncs: dict[InstrumentId, dict[str, int]] = {key: {} for key in self.books}  # by reason
         self._connected: set[InstrumentId] = set()
-        self._totals = {hop: LatencyHistogram() for hop in _HOPS}
+        self._totals = {hop: LatencyHistogram() for hop in _HOPS if hop != "gateway_to_socket"}
+        self.latency = {key: LatencyHistogram() for key in self.books}  # gateway to socket, up to the last tick
+        self.offsets = LatencyHistogram()  # every offset learnt, us
+        self._final: tuple[Quality, ...] | None = None
         self._handlers: dict[type, Callable[..., tuple[Output, ...]]] = {
             BookUpdate: self.apply_book,
             Syncing: self._syncing,
@@ -77,6 +85,8 @@ class Engine:
             LinkDown: lambda e: self._each(e.instruments, lambda book: book.link_down(e.reason, e.mono_ns)),
             Instrument: self._learn_facts,
             ClockOffset: self._learn_offset,
+            Started: self._start,
+            Stopping: self._stop,
             TimerDue: lambda e: self._each(self.books, lambda book: book.check(e.mono_ns)),
             TickDue: self._ticks,
         }
@@ -137,6 +147,18 @@ class Engine:
         self._fold()  # what came before was measured with the old one
         self.clock_offset = event
         self._offset_us = round(event.offset_ms * 1000)
+        self.offsets.record(self._offset_us)
+        return _NOTHING
+
+    def _start(self, event: Started) -> tuple[Output, ...]:
+        for book in self.books.values():
+            book.coverage.begin(event.mono_ns)
+        return _NOTHING
+
+    def _stop(self, event: Stopping) -> tuple[Output, ...]:
+        for book in self.books.values():
+            book.coverage.end(event.mono_ns)
+        self._final = self.quality(event.mono_ns)
         return _NOTHING
 
     def _fold(self) -> None:
@@ -149,12 +171,23 @@ class Engine:
         ticks: list[Output] = []
         for book in self.books.values():
             ticks.append(self._tick(book, event.recv_ns, event.mono_ns))
-            for hop in _HOPS[:3]:
-                self._totals[hop].merge(getattr(book.hops, hop))
-            book.hops.clear()
+            self._end_interval(book)
             if self._clock is not None:
                 self._totals["book_to_metrics"].record((self._clock() - event.mono_ns) // 1000)
         return tuple(ticks)
+
+    def _end_interval(self, book: Book) -> None:
+        hops = book.hops
+        self._totals["engine_to_gateway"].merge(hops.engine_to_gateway)
+        self._totals["socket_to_book"].merge(hops.socket_to_book)
+        self.latency[book.instrument].merge(hops.gateway_to_socket)
+        hops.clear()
+
+    def end_interval(self) -> None:
+        """What a tick does to the latencies, without the tick: for whoever reads quality and no metrics."""
+        self._fold()
+        for book in self.books.values():
+            self._end_interval(book)
 
     def _tick(self, book: Book, recv_ns: int, mono_ns: int) -> MetricsTick:
         key = book.instrument
@@ -208,6 +241,7 @@ class Engine:
                 socket_to_book=hops.socket_to_book.percentiles(),
                 book_to_metrics=Percentiles(),
             ),
+            quality=book.coverage.tick(mono_ns),
         )
 
     # --- looking without touching
@@ -228,12 +262,31 @@ class Engine:
         merged: dict[str, Percentiles] = {}
         for hop in _HOPS:
             total = LatencyHistogram()
-            total.merge(self._totals[hop])
+            if hop in self._totals:
+                total.merge(self._totals[hop])
+            else:
+                for part in self.latency.values():
+                    total.merge(part)
             if hop != "book_to_metrics":
                 for book in self.books.values():
                     total.merge(getattr(book.hops, hop))
             merged[hop] = total.percentiles()
         return HopLatency(**merged)
+
+    def quality(self, mono_ns: int) -> tuple[Quality, ...]:
+        """Every topic's figures up to now, or up to `Stopping` once that came."""
+        if self._final is not None:
+            return self._final
+        self._fold()
+        return tuple(
+            figures(
+                book.coverage.sums(mono_ns),
+                tally_of(book, self.latency[key], self.offsets),
+                key.category.value,
+                key.symbol,
+            )
+            for key, book in self.books.items()
+        )
 
     def dump(self, to_text: Callable[[float], str]) -> list[BookDump]:
         """Every book whole, best level first; `to_text` writes a number as exact decimal text."""

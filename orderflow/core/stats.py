@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from orderflow.core.figures import TickQuality
+
 
 class LinkStats(msgspec.Struct, frozen=True, kw_only=True):
     """One connection since start, over all its attempts."""
@@ -27,6 +29,7 @@ class BookStats(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float | None  # since the last applied update; None: there was none
     gaps: int
     resyncs: dict[str, int]  # by reason
+    quality: TickQuality = TickQuality()
 
 
 class QueueStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from orderflow.core.figures import Quality, TickQuality
 from orderflow.core.stats import Stats  # noqa: TC001 - msgspec resolves the annotation at run time
 
 if TYPE_CHECKING:
@@ -183,6 +184,20 @@ class ClockOffset(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mono_ns: int
 
 
+class Started(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The run begins: from here on every topic is asked for."""
+
+    recv_ns: int
+    mono_ns: int
+
+
+class Stopping(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The run ends: what comes after, links that close, is no loss."""
+
+    recv_ns: int
+    mono_ns: int
+
+
 class TimerDue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Time passed: books are checked for lasting crosses and silence."""
 
@@ -208,6 +223,8 @@ Event = (
     | TopicRefused
     | Instrument
     | ClockOffset
+    | Started
+    | Stopping
     | TimerDue
     | TickDue
 )
@@ -296,6 +313,7 @@ class MetricsTick(msgspec.Struct, frozen=True, kw_only=True):
     seq: int | None = None
     counters: BookCounters = BookCounters()
     hops: HopLatency = HopLatency()
+    quality: TickQuality = TickQuality()
 
     @property
     def instrument(self) -> InstrumentId:
@@ -540,6 +558,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     clock: ClockOffset | None = None
     notes: tuple[str, ...] = ()  # what could not be learnt or did not work
     stats: Stats | None = None
+    quality: tuple[Quality, ...] = ()  # one per book (docs/quality.md)
 
 
 def parse_instrument(text: str, default: Category) -> InstrumentId:

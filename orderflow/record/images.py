@@ -39,6 +39,7 @@ def _image(book: Book) -> BookImage:
         bids=levels.top_bids(len(levels.bids)) if kept else [],
         asks=levels.top_asks(len(levels.asks)) if kept else [],
         counters=book.counters.freeze(),
+        coverage=book.coverage.state,
     )
 
 
@@ -60,5 +61,7 @@ def _restore(book: Book, image: BookImage) -> None:
     book.state, book.reason = image.state, image.reason
     book.u, book.seq, book.last_mono_ns = image.u, image.seq, image.last_mono_ns
     book.chained = image.state in _CHAINED
+    if image.coverage is not None:
+        book.coverage.state = image.coverage
     for name in BookCounters.__struct_fields__:
         setattr(book.counters, name, getattr(image.counters, name))

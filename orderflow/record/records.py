@@ -8,6 +8,7 @@ import msgspec
 
 from orderflow.core import types
 from orderflow.core.policy import BookPolicy, MetricsPolicy
+from orderflow.core.quality import CoverageState  # noqa: TC001 - msgspec resolves the annotation at run time
 from orderflow.core.types import BookCounters, BookState, Category, ClockOffset, Event, Instrument, InstrumentId, Level
 
 FED_NOTHING: Final = 0
@@ -157,6 +158,7 @@ class BookImage(msgspec.Struct, frozen=True, kw_only=True):
     bids: list[Level]
     asks: list[Level]
     counters: BookCounters = BookCounters()
+    coverage: CoverageState | None = None  # None: of a version that did not keep it
 
 
 class Checkpoint(_Note, frozen=True, kw_only=True, tag="checkpoint"):
@@ -228,6 +230,8 @@ _EVENTS: Final[dict[str, Any]] = {
         types.TopicRefused,
         types.Instrument,
         types.ClockOffset,
+        types.Started,
+        types.Stopping,
     )
 }
 

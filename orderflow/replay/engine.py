@@ -22,6 +22,7 @@ from orderflow.core.types import (
     LinkDown,
     LinkUp,
     MetricsTick,
+    Started,
     Summary,
     TickDue,
     TimerDue,
@@ -131,6 +132,7 @@ class SessionReplay:
         self._items = 0  # queue items recorded so far
         self._applied = 0
         self._sure = True  # the engine is as it was live
+        self._begun = False
         self._own_ticks = choice.interval_s is not None or not session.timed
         self._tick_due_ns: int | None = None
         self._timer_due_ns: int | None = None
@@ -171,9 +173,23 @@ class SessionReplay:
         if handler is None:
             return
         try:
+            if not self._begun:
+                self._begin(item)
             handler(item)
         except ValueError:  # an event of a kind this version does not know
             self.undecodable += 1
+
+    def _begin(self, item: Item) -> None:
+        """Topics are asked for from `Started` on; a recording without it (imports, a file out of the middle) from its
+        first time on.
+        """
+        if isinstance(item, Given):
+            self._begun = any(name == Started.__name__ for name, _ in item.events)
+            return
+        mono_ns = getattr(item, "mono_ns", None)
+        if mono_ns is not None:
+            self._begun = True
+            self._apply([Started(recv_ns=getattr(item, "recv_ns", self.last_recv_ns), mono_ns=mono_ns)])
 
     def finish(self) -> None:
         """No more comes: the closing summary, to plugins and sink."""
@@ -395,4 +411,5 @@ class SessionReplay:
             hops=engine.total_latency(),
             clock=engine.clock_offset,
             notes=tuple(notes),
+            quality=engine.quality(mono_ns),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,7 @@ from orderflow.core.types import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from orderflow.core.figures import TickQuality
     from orderflow.core.stats import LinkStats, Stats
 
 MISSING: Final = "n/a"
@@ -155,6 +157,14 @@ def format_duration(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600}h {whole % 3600 // 60:02}m"
     return f"{whole // 86_400}d {whole % 86_400 // 3600:02}h"
+
+
+def format_percent(value: float | None, decimals: int = 2) -> str:
+    """Never rounded up: `100%` is all of it, `99.99%` is not."""
+    if value is None:
+        return MISSING
+    scale = 10**decimals
+    return "100%" if value >= 100 else f"{math.floor(value * scale) / scale:.{decimals}f}%"
 
 
 def format_number(value: float | None, spec: str, unit: str = "") -> str:
@@ -307,7 +317,18 @@ def _book_summary(tick: MetricsTick, look: Look) -> str:
     return (
         f"{format_name(tick.category, tick.symbol, look)} | {tick.state.value}{reason} | Updates: {counters.updates} | "
         f"Gaps: {counters.gaps} | Resyncs: {counters.resyncs} | Reconnects: {counters.reconnects}"
+        f"{_coverage(tick.quality)}"
     )
+
+
+def _coverage(quality: TickQuality) -> str:
+    if quality.coverage_pct is None:
+        return ""
+    text = f" | Coverage: {format_percent(quality.coverage_pct)}"
+    if not quality.gaps:
+        return text
+    times = "once" if quality.gaps == 1 else f"{quality.gaps} times"
+    return f"{text}, interrupted {times}, longest {format_duration(quality.longest_gap_s)}"
 
 
 def format_hops(hops: HopLatency) -> list[str]:

@@ -65,6 +65,8 @@ def _books(stats: Stats) -> Iterator[Metric]:
     age = GaugeMetricFamily("orderflow_book_age_seconds", "Time since the last applied update.", labels=_BOOK)
     gaps = CounterMetricFamily("orderflow_book_gaps", "Jumps in the update numbers.", labels=_BOOK)
     resyncs = CounterMetricFamily("orderflow_book_resyncs", "Topics subscribed afresh.", labels=[*_BOOK, "reason"])
+    ratio = GaugeMetricFamily("orderflow_book_coverage_ratio", "Share of the run it was live.", labels=_BOOK)
+    lost = CounterMetricFamily("orderflow_book_gap_seconds", "Time without a live book, once it was.", labels=_BOOK)
     for book in stats.books:
         key = [book.category, book.symbol]
         for one in BookState:
@@ -72,9 +74,12 @@ def _books(stats: Stats) -> Iterator[Metric]:
         if book.age_s is not None:
             age.add_metric(key, book.age_s)
         gaps.add_metric(key, book.gaps)
+        lost.add_metric(key, book.quality.gap_s)
+        if book.quality.coverage_pct is not None:
+            ratio.add_metric(key, book.quality.coverage_pct / 100)
         for reason, count in book.resyncs.items():
             resyncs.add_metric([*key, reason], count)
-    yield from (state, age, gaps, resyncs)
+    yield from (state, age, gaps, resyncs, ratio, lost)
 
 
 def _machinery(stats: Stats) -> Iterator[Metric]:

@@ -145,6 +145,7 @@ async def test_a_replay_gives_what_the_live_run_gave(exchange: SimServer, tmp_pa
     assert alerts_of(again) == alerts_of(live)
     assert again.changes == live.changes
     assert (again.last.messages, again.last.reconnects) == (live.last.messages, 1)
+    assert again.last.quality == live.last.quality
     assert replay(folder)[1] == sha256
     assert replay(folder, speed=20)[1] == sha256
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orderflow.core.figures import TickQuality
 from orderflow.core.types import (
     BookCounters,
     BookState,
@@ -55,4 +56,5 @@ def tick() -> MetricsTick:
             gateway_to_socket=Percentiles(count=1234, p50=45.0, p99=61.5, p999=80.0, max=81.5),
             socket_to_book=Percentiles(count=1234, p50=0.031, p99=0.09, p999=0.4, max=1.25),
         ),
+        quality=TickQuality(coverage_pct=99.1428, gaps=1, gap_s=1.9, longest_gap_s=1.9),
     )

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from orderflow.core.figures import TickQuality
 from orderflow.core.types import (
     Alert,
     AlertKind,
@@ -199,6 +200,7 @@ def test_feed_lines() -> None:
 
 
 def test_summary(tick: MetricsTick) -> None:
+    whole = TickQuality(coverage_pct=100.0)
     summary = Summary(
         uptime_s=245.0,
         messages=5000,
@@ -207,15 +209,16 @@ def test_summary(tick: MetricsTick) -> None:
         resyncs=3,
         reconnects=4,
         alerts=5,
-        books=(tick, replace(tick, symbol="ETHUSDT", state=BookState.SUSPECT, reason="gap")),
+        books=(tick, replace(tick, symbol="ETHUSDT", state=BookState.SUSPECT, reason="gap", quality=whole)),
         hops=HopLatency(socket_to_book=Percentiles(count=9, p50=0.031, p99=1.25, p999=12.0, max=12.0)),
         clock=ClockOffset(offset_ms=1.25, error_ms=0.5, mono_ns=0),
         notes=("REST is blocked: lot sizes not known",),
     )
     assert format_summary(summary, PLAIN).splitlines() == [
         "Summary after 4m 05s | 5000 messages | 1 refused | 2 gaps | 3 resyncs | 4 reconnects | 5 alerts",
-        "  BTCUSDT | live | Updates: 1234 | Gaps: 1 | Resyncs: 1 | Reconnects: 1",
-        "  ETHUSDT | suspect (gap) | Updates: 1234 | Gaps: 1 | Resyncs: 1 | Reconnects: 1",
+        "  BTCUSDT | live | Updates: 1234 | Gaps: 1 | Resyncs: 1 | Reconnects: 1"
+        " | Coverage: 99.14%, interrupted once, longest 1.9s",
+        "  ETHUSDT | suspect (gap) | Updates: 1234 | Gaps: 1 | Resyncs: 1 | Reconnects: 1 | Coverage: 100%",
         "  Latency socket to book: p50 31µs p99 1.2ms p99.9 12ms max 12ms (9 samples)",
         "  Clock: +1.2±0.5ms against the exchange",
         "  Note: REST is blocked: lot sizes not known",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import asdict, fields, replace
 
+from orderflow.core.figures import Cause, CauseFigures, Quality, Quantiles, TickQuality
 from orderflow.core.stats import BookStats, LinkStats, PluginStats, QueueStats, Stats
 from orderflow.core.types import (
     Alert,
@@ -46,7 +47,17 @@ STATS = Stats(
             topics_refused=0,
         ),
     ),
-    books=(BookStats(category="linear", symbol="BTCUSDT", state="live", age_s=0.012, gaps=1, resyncs={"gap": 1}),),
+    books=(
+        BookStats(
+            category="linear",
+            symbol="BTCUSDT",
+            state="live",
+            age_s=0.012,
+            gaps=1,
+            resyncs={"gap": 1},
+            quality=TickQuality(coverage_pct=99.1428, gaps=1, gap_s=1.9, longest_gap_s=1.9),
+        ),
+    ),
     queues=(QueueStats(channel="events", depth=0, peak=12, overruns=0),),
     plugins=(PluginStats(plugin="spread", state="active", calls=49, failures=0, seconds=0.0012, disabled=False),),
     loop_lag_s=0.0002,
@@ -56,6 +67,31 @@ STATS = Stats(
     clock_steps=0,
     clock_offset_s=0.00124,
     clock_error_s=0.0004,
+)
+
+QUALITY = Quality(
+    category="linear",
+    symbol="BTCUSDT",
+    coverage_pct=99.1428,
+    asked_s=245.0,
+    live_s=242.9,
+    gaps=1,
+    gaps_per_hour=14.694,
+    gap_s=1.9,
+    longest_gap_s=1.9,
+    causes=(
+        CauseFigures(cause=Cause.SEQUENCE, count=1, seconds=1.9, longest_s=1.9),
+        CauseFigures(cause=Cause.START, count=1, seconds=0.2, longest_s=0.2),
+    ),
+    messages=1240,
+    first_ms=TS - 244_800,
+    last_ms=TS - 12,
+    jumps=1,
+    missed=2,
+    resyncs=1,
+    recovery_s=Quantiles(count=1, p50=1.9, p90=1.9, p99=1.9, max=1.9),
+    latency_ms=Quantiles(count=1240, p50=45.0, p90=50.5, p99=61.5, max=81.5),
+    clock_offset_ms=Quantiles(count=4, p50=1.24, p90=1.31, p99=1.31, max=1.31),
 )
 
 
@@ -103,6 +139,7 @@ def events(tick: MetricsTick) -> dict[str, str]:
         clock=ClockOffset(offset_ms=1.24, error_ms=0.4, mono_ns=0),
         notes=("REST is blocked: tick sizes are not known",),
         stats=STATS,
+        quality=(QUALITY,),
     )
     names = ["linear:BTCUSDT", "spot:BTCUSDT"]
     return {
@@ -140,7 +177,8 @@ def test_line_examples_are_what_is_written(tick: MetricsTick) -> None:
 
 
 def test_every_field_is_explained() -> None:
-    names = {field.name for struct in (MetricsTick, BookCounters, HopLatency) for field in fields(struct)}
+    structs = (MetricsTick, BookCounters, HopLatency, TickQuality)
+    names = {field.name for struct in structs for field in fields(struct)}
     explained = set(re.findall(r"`(\w+)`", PAGE))
     assert names - explained - {"ts", "counters"} == set()
 
