@@ -62,11 +62,11 @@ from orderflow.stats import gather
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from orderflow.config.tree import Settings
-    from orderflow.core.stats import Stats
+    from orderflow.core.stats import ServerStats, Stats
     from orderflow.hooks.host import PluginHost
     from orderflow.net.feed import FeedTap
     from orderflow.net.private import PrivateLink
@@ -96,12 +96,20 @@ class Show(Protocol):
     async def __call__(self, frames: trio.MemoryReceiveChannel[ViewFrame], *, on_quit: Callable[[], None]) -> None: ...
 
 
+class Port(Protocol):
+    """A port of ours that tells the counters to who asks (serve.py)."""
+
+    async def run(self, stats: Callable[[], Stats]) -> NoReturn: ...
+
+    def statistics(self) -> ServerStats: ...
+
+
 class Monitor:
     """Everything one run holds. Build it, `await run()`, read the exit code.
 
     Args:
         output: standard output; when its reader goes away the run ends.
-        show: the live view; None: lines only. serve: runs for as long as the program and may ask for the counters.
+        show: the live view; None: lines only. serve: the port of /metrics, run for as long as the program.
         signals: where SIGINT and SIGTERM arrive; None: they are not ours. watchdog: told that the event loop lives.
         book_out: where every book is written at the end and on SIGUSR1.
         recorder: records the run; closed at its end.
@@ -115,7 +123,7 @@ class Monitor:
         output: StandardOutput,
         *,
         show: Show | None = None,
-        serve: Callable[[Callable[[], Stats]], Awaitable[NoReturn]] | None = None,
+        serve: Port | None = None,
         signals: StopSignals | None = None,
         watchdog: Watchdog | None = None,
         book_out: Path | None = None,
@@ -144,9 +152,11 @@ class Monitor:
         self._frames: Latest[ViewFrame] = Latest()
         self._private: DropOldest[PrivateMessage] = DropOldest(settings.queues.events)
         self._private_link: PrivateLink | None = None
+        self._rest: RestClient | None = None
         self._final_ticks: tuple[MetricsTick, ...] = ()
         self._final_stats: Stats | None = None
         self._recent_alerts: deque[Alert] = deque(maxlen=VIEW_ALERTS)
+        self._news: deque[tuple[int, FeedChange]] = deque(maxlen=VIEW_ALERTS)
         self._alert_count = 0
         self._rate_marks: deque[tuple[float, int]] = deque(maxlen=RATE_FRAMES)  # (uptime, messages) of past frames
         self._links: dict[str, LinkChanged] = {}
@@ -173,7 +183,7 @@ class Monitor:
             await consumers.start(self._run_output)
             consumers.start_soon(self._watch.run, self._beat)
             if self._serve is not None:
-                consumers.start_soon(self._serve, self.stats)
+                consumers.start_soon(self._serve.run, self.stats)
             drained = trio.Event()
             consumers.start_soon(self._run_alert_sink, drained)
             self._reporter.start(__version__, settings.env, names, settings.depth, settings.interval_s)
@@ -427,6 +437,7 @@ class Monitor:
             open_rest(bybit.rest_url, bybit.rest_timeout_s, bybit.ca_file, clock=self._clock) as rest,
             trio.open_nursery() as nursery,
         ):
+            self._rest = rest
             nursery.start_soon(self._learn_instruments, rest)
             await run_clock(rest, self._settings.clock, self._learn_offset, trouble=self._note_clock)
 
@@ -469,11 +480,13 @@ class Monitor:
                 self._feed_of[output.instrument].resync(output.instrument, output.reason)
 
     def _tell_feed(self, change: FeedChange) -> None:
+        now_ms = self._clock()[0] // 1_000_000
         if isinstance(change, LinkChanged):
-            change = msgspec.structs.replace(change, ts=self._clock()[0] // 1_000_000)
+            change = msgspec.structs.replace(change, ts=now_ms)
             self._links[change.link] = change
             if self._recorder is not None:
                 self._recorder.link_changed(change)
+        self._news.append((now_ms, change))
         self._reporter.feed(change)
         self._host.feed_change(change)
 
@@ -580,6 +593,7 @@ class Monitor:
             messages=messages,
             message_rate=(messages - before) / (uptime_s - since_s) if uptime_s > since_s else 0.0,
             clock=self.engine.clock_offset,
+            news=tuple(self._news),
         )
 
     def _message_count(self) -> int:
@@ -615,6 +629,9 @@ class Monitor:
             },
             host=self._host,
             watch=self._watch,
+            rest=None if self._rest is None else self._rest.statistics(),
+            output=self._output.statistics(),
+            server=None if self._serve is None else self._serve.statistics(),
         )
 
     # --- the end

@@ -31,6 +31,14 @@ logs on standard error. Public data needs no key. `orderflow demo` shows the sam
 Settings come from settings.toml, .secrets.toml, ORDERFLOW_* variables and these options; later wins.
 """
 
+_DEMO_TEXT: Final = """\
+The whole program without a network: an exchange simulated in this very process, and the monitor that watches it over
+real sockets. On a terminal a live screen, otherwise lines. With --faults the exchange fails every few seconds, and says
+so: see books leave `live` and come back. Nothing is sent anywhere; no key is needed. Ctrl-C ends it.
+
+Options and settings are those of `orderflow run`; the market is `sim.seed`'s.
+"""
+
 _EXAMPLES: Final = """\
 examples:
   orderflow demo                                    the whole program, offline, against the embedded exchange
@@ -112,7 +120,9 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def _add_run(
     commands: _Commands[argparse.ArgumentParser], name: str, text: str, run: Callable[[argparse.Namespace], int]
 ) -> None:
-    parser = _command(commands, name, text, run, description=_RUN_TEXT, epilog=EXIT_CODES)
+    parser = _command(
+        commands, name, text, run, description=_DEMO_TEXT if name == "demo" else _RUN_TEXT, epilog=EXIT_CODES
+    )
     _add_settings(parser)
     parser.add_argument(
         "--symbol",
@@ -120,7 +130,9 @@ def _add_run(
         action="append",
         help="BTCUSDT, or spot:BTCUSDT; repeatable, replaces the settings'",
     )
-    parser.add_argument("--category", choices=("linear", "inverse", "spot"), help="of symbols without one")
+    parser.add_argument(
+        "--category", choices=("linear", "inverse", "spot"), type=_category, help="of symbols without one"
+    )
     parser.add_argument("--depth", metavar="N", help="levels per side: 1, 50, 200 or 1000")
     parser.add_argument("--interval", metavar="S", help="seconds between two ticks, 0.1 at the least")
     parser.add_argument("--duration", metavar="S", help="stop after so many seconds (0: run until stopped)")
@@ -151,6 +163,13 @@ def _add_run(
             const=1,
             help="let the exchange fail every few seconds, and watch the monitor recover",
         )
+
+
+def _category(text: str) -> str:
+    """Raises: argparse.ArgumentTypeError for options, which one may well look for here."""
+    if text in ("option", "options"):
+        raise argparse.ArgumentTypeError("options are out of scope; use linear, inverse or spot")
+    return text
 
 
 _TIME_HELP: Final = "2026-11-22T19:00:05, 19:00 (UTC), Unix seconds, or +90: seconds from the beginning"

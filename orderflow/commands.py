@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from orderflow.app import Show
     from orderflow.config.tree import Settings
     from orderflow.record.recorder import Recorder
-    from orderflow.serve import Serve
+    from orderflow.serve import MetricsPort
     from orderflow.signals import StopSignals
     from orderflow.sim.server import SimServer
     from orderflow.ui.report import Reporter
@@ -119,7 +119,7 @@ class Prepared(NamedTuple):
     watchdog: Watchdog
     live: bool
     recorder: Recorder | None = None
-    serve: Serve | None = None
+    serve: MetricsPort | None = None
 
 
 def _recorder(settings: Settings) -> Recorder | None:
@@ -219,7 +219,7 @@ async def _misbehave(server: SimServer, settings: Settings, seed: int) -> None:
     from orderflow.sim.chaos import Chaos, Chosen, watchable
 
     def tell(chosen: Chosen) -> None:
-        log.warning("the exchange fails on purpose: %s", chosen.story)
+        log.warning("fault: %s", chosen.story)
 
     topics = [(key.category.value, f"orderbook.{settings.depth}.{key.symbol}") for key in settings.instruments]
     await Chaos(seed, DEMO_FAULTS_PER_S, topics, watchable()).run(server.plan, tell)

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections import OrderedDict
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from orderflow.config.secrets import MASK, Secret
@@ -164,19 +164,29 @@ class RepeatLimit(logging.Filter):
         return count < self._burst
 
 
+class LogLine(NamedTuple):
+    """A log record for a view: its parts are safe to show, `line` is what stderr would have got."""
+
+    ts: int  # wall ms
+    level: str
+    message: str
+    line: str
+
+
 class StderrHandler(logging.Handler):
     """Formats in the caller, writes in a thread: a stderr that is full or closed neither stalls nor raises."""
 
     def __init__(self, fd: int = 2) -> None:
         super().__init__()
         self.writer = LineWriter(fd, confess=lambda n: f"(stderr was blocked: {n} log lines lost)\n")
-        self.divert: Callable[[str], None] | None = None
+        self.divert: Callable[[LogLine], None] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
             if self.divert is not None:
-                self.divert(line)
+                message = escape_text(mask_secrets(_message_of(record)), MESSAGE_LIMIT)
+                self.divert(LogLine(round(record.created * 1000), record.levelname.lower(), message, line))
             else:
                 self.writer.put(line + "\n")
         except Exception:  # noqa: BLE001 - a log line that cannot be written must not hurt what it reports on
@@ -246,7 +256,7 @@ def replay(lines: Iterable[str]) -> None:
 
 
 @contextmanager
-def diverted(sink: Callable[[str], None]) -> Iterator[None]:
+def diverted(sink: Callable[[LogLine], None]) -> Iterator[None]:
     """While this is open log lines go to `sink` instead of stderr: a full-screen view shows them in its own place."""
     handler = _handler
     if handler is None:

@@ -7,20 +7,39 @@ import socket
 from typing import TYPE_CHECKING, NoReturn
 
 from orderflow.core.errors import ConfigError
+from orderflow.core.stats import ServerStats
 from orderflow.core.text import escape_text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from orderflow.config.tree import MetricsHttpSettings
     from orderflow.core.stats import Stats
-
-    Serve = Callable[[Callable[[], Stats]], Awaitable[NoReturn]]
+    from orderflow.net.http import HttpServer
 
 log = logging.getLogger(__name__)
 
 
-def open_metrics(settings: MetricsHttpSettings) -> Serve | None:
+class MetricsPort:
+    """The port, listening already; made by `open_metrics`. Connections wait until it is `run`."""
+
+    def __init__(self, make_server: Callable[[Callable[[], Stats]], HttpServer]) -> None:
+        self._make_server = make_server
+        self._server: HttpServer | None = None
+
+    async def run(self, stats: Callable[[], Stats]) -> NoReturn:
+        """Serve `stats` until cancelled."""
+        self._server = self._make_server(stats)
+        await self._server.run()
+
+    def statistics(self) -> ServerStats:
+        if self._server is None:
+            return ServerStats(served=0, refused={}, cut=0, failed=0)
+        counts = self._server.statistics()
+        return ServerStats(served=counts.served, refused=counts.refused, cut=counts.cut, failed=counts.failed)
+
+
+def open_metrics(settings: MetricsHttpSettings) -> MetricsPort | None:
     """Listen as the settings say; None: they do not ask for it. Raises: ConfigError."""
     if not settings.port:
         return None
@@ -37,14 +56,10 @@ def open_metrics(settings: MetricsHttpSettings) -> Serve | None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     log.info("counters for Prometheus: http://%s:%d/metrics", host, settings.port)
 
-    async def serve(stats: Callable[[], Stats]) -> NoReturn:
-        def metrics(accept: str) -> tuple[str, bytes]:
-            return render(stats(), accept)
+    def make_server(stats: Callable[[], Stats]) -> HttpServer:
+        return HttpServer(listener, {"/metrics": lambda accept: render(stats(), accept)}, guard, settings)
 
-        await HttpServer(listener, {"/metrics": metrics}, guard, settings).run()
-        raise AssertionError("a server runs until it is cancelled")
-
-    return serve
+    return MetricsPort(make_server)
 
 
 def _listen(settings: MetricsHttpSettings) -> socket.socket:

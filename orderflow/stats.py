@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orderflow.core.stats import BookStats, LinkStats, PluginStats, QueueStats, Stats
+from orderflow.core.stats import BookStats, LinkStats, OutputStats, PluginStats, QueueStats, RestStats, Stats
 from orderflow.core.units import NS
+from orderflow.net.feed import FeedStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from orderflow.core.engine import Engine
+    from orderflow.core.stats import ServerStats
     from orderflow.core.types import LinkChanged
     from orderflow.hooks.host import PluginHost
     from orderflow.net.fanout import QueueStatistics
-    from orderflow.net.feed import Feed, FeedStatistics
+    from orderflow.net.feed import Feed
     from orderflow.net.private import PrivateLink, PrivateLinkStatistics
+    from orderflow.net.rest import RestStatistics
     from orderflow.net.watch import LoopWatch
+    from orderflow.ui.sink import OutputStatistics
 
 
 def gather(
@@ -30,8 +34,14 @@ def gather(
     queues: Mapping[str, QueueStatistics],
     host: PluginHost,
     watch: LoopWatch,
+    rest: RestStatistics | None,
+    output: OutputStatistics,
+    server: ServerStats | None,
 ) -> Stats:
-    """The counters as they are at `mono_ns`. `links`: what each link last said of itself."""
+    """The counters as they are at `mono_ns`.
+
+    Args: links: what each link last said of itself; rest: None before the client is there; server: None without one.
+    """
     offset = engine.clock_offset
     counts: list[tuple[str, FeedStatistics | PrivateLinkStatistics]] = [(f.link, f.statistics()) for f in feeds]
     if private is not None:
@@ -45,6 +55,9 @@ def gather(
             for channel, queue in queues.items()
         ),
         plugins=tuple(_plugins(host)),
+        rest=_rest(rest),
+        output=OutputStats(lines=output.lines, dropped=output.dropped, errors=output.errors),
+        server=server,
         loop_lag_s=round(watch.lag_s, 6),
         loop_lag_max_s=round(watch.max_lag_s, 6),
         stalls=watch.stalls,
@@ -65,6 +78,20 @@ def _link(name: str, counts: FeedStatistics | PrivateLinkStatistics, last: LinkC
         frames=counts.frames,
         refused=dict(counts.refused),
         topics_refused=counts.topics_refused,
+        acks_missing=counts.acks_missing if isinstance(counts, FeedStatistics) else 0,
+        unknown=counts.unknown,
+    )
+
+
+def _rest(counts: RestStatistics | None) -> RestStats:
+    if counts is None:
+        return RestStats(requests=0, failures=0, retries=0, pauses=0, held_back=0)
+    return RestStats(
+        requests=counts.requests,
+        failures=counts.failures,
+        retries=counts.retries,
+        pauses=counts.pauses,
+        held_back=counts.held_back,
     )
 
 

@@ -257,6 +257,21 @@ async def test_the_event_loop_stays_awake_where_busy_poll_is_set(tmp_path: Path,
     assert (naps.awake > 20 * naps.asleep) is busy
 
 
+async def test_lines_that_nobody_took_are_counted(tmp_path: Path) -> None:
+    run = Run(None, tmp_path)
+    reading, writing = os.pipe()
+    output = Output(writing, max_bytes=1000)
+    for _ in range(3000):
+        output.put("x" * 99)
+    run.monitor._output = output
+    run._sink.close()
+    counts = run.monitor.stats().output
+    assert 2000 < counts.dropped < 3000
+    assert counts.lines < 1000
+    os.close(reading)
+    os.close(writing)
+
+
 async def test_books_are_written_at_the_end(exchange: SimServer, tmp_path: Path) -> None:
     path = tmp_path / "books.json"
     run = Run(exchange, tmp_path, book_out=path)

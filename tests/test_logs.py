@@ -188,13 +188,15 @@ def test_a_full_stderr_does_not_block(pipe: tuple[int, int]) -> None:
 
 def test_diverted_lines_go_to_the_view_and_back(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    logs.configure(fd=writer)
-    seen: list[str] = []
+    logs.configure(fd=writer, colour=True)
+    seen: list[logs.LogLine] = []
     with logs.diverted(seen.append):
-        logging.getLogger("orderflow").warning("inside")
+        logging.getLogger("orderflow").warning("inside \x1b[2J")
     logging.getLogger("orderflow").warning("after")
     logs.flush(5)
-    assert [line.split()[-1] for line in seen] == ["inside"]
+    (line,) = seen
+    assert (line.level, line.message) == ("warning", r"inside \x1b[2J")  # no colour in what a view shows
+    assert line.line.endswith("\x1b[33mwarning\x1b[0m orderflow inside \\x1b[2J")
     assert os.read(reader, 1000).decode().split()[-1] == "after"
 
 

@@ -116,6 +116,8 @@ def _list(text: str) -> Any:
 
 
 def _expected(setting: Setting, value: Any, exc: msgspec.ValidationError) -> str:
+    if setting.key == "category" and value in ("option", "options"):
+        return f"options are out of scope; expected {setting.expected}"
     if isinstance(value, str) and setting.kind in (Kind.NUMBER, Kind.WHOLE, Kind.FLAG) and _NUMBER.fullmatch(value):
         return f"expected {setting.expected}, without quotes"
     return f"expected {setting.expected}"

@@ -18,6 +18,8 @@ class LinkStats(msgspec.Struct, frozen=True, kw_only=True):
     frames: int
     refused: dict[str, int]  # messages refused whole, by reason
     topics_refused: int
+    acks_missing: int  # answers to subscribe or unsubscribe that did not come in time
+    unknown: int  # messages of topics, and answers to requests, that are none of ours
 
 
 class BookStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,33 @@ class PluginStats(msgspec.Struct, frozen=True, kw_only=True):
     disabled: bool
 
 
+class RestStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The REST client. All 0 before its first request."""
+
+    requests: int
+    failures: int
+    retries: int
+    pauses: int  # times the exchange asked to be left alone (blocked, rate limit)
+    held_back: int  # requests not made during such a pause
+
+
+class OutputStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Standard output."""
+
+    lines: int
+    dropped: int  # lines a slow reader, or a full disk, did not take
+    errors: int  # refused writes
+
+
+class ServerStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The HTTP port of /metrics."""
+
+    served: int
+    refused: dict[str, int]  # by reason: host, origin, token, method, path, size, websocket, busy
+    cut: int  # connections that took too long
+    failed: int  # ended by an error inside the HTTP library
+
+
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """All of it, since start."""
 
@@ -60,6 +89,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     books: tuple[BookStats, ...]
     queues: tuple[QueueStats, ...]
     plugins: tuple[PluginStats, ...]
+    rest: RestStats
+    output: OutputStats
+    server: ServerStats | None  # None: nothing is served
     loop_lag_s: float  # how late the event loop's last beat came
     loop_lag_max_s: float
     stalls: int  # times the program stood still

@@ -541,6 +541,7 @@ class ViewFrame(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
     message_rate: float  # per second
     clock: ClockOffset | None = None
+    news: tuple[tuple[int, FeedChange], ...] = ()  # (wall ms, what happened), newest last, bounded
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

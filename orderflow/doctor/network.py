@@ -14,7 +14,7 @@ from orderflow.bybit.signing import Signer
 from orderflow.core.errors import ConfigError
 from orderflow.doctor import links, rest
 from orderflow.doctor.exam import Exam
-from orderflow.doctor.findings import Blame, Check, failed, passed, skipped
+from orderflow.doctor.findings import Blame, Check, Status, failed, passed, skipped, warned
 from orderflow.doctor.names import check_name
 from orderflow.net.dial import make_ssl_context
 
@@ -51,7 +51,7 @@ def network_exams(settings: Settings) -> list[Exam]:
     credentials, signer = _credentials(settings)
     network = Network(settings, context, signer)
     exams = [_told("credentials", credentials)]
-    exams += [Exam(f"dns {host}", partial(check_name, host, port)) for host, port in _hosts(network)]
+    exams += [Exam(f"dns {host}", partial(_check_name, network, host, port)) for host, port in _hosts(network)]
     exams.append(Exam("rest", lambda: rest.check_rest(network)))
     counts: dict[str, int] = {}
     for books in plan_links(((key, settings.depth) for key in settings.instruments), settings.feed):
@@ -86,12 +86,24 @@ def _credentials(settings: Settings) -> tuple[Check, Signer | None]:
     return passed("credentials", f"a key and a secret of the kind {signer.kind}"), signer
 
 
+async def _check_name(network: Network, host: str, port: int) -> list[Check]:
+    """A host that is asked for REST alone stops no run."""
+    needed = any(urlsplit(url).hostname == host for url in _sockets(network))
+    return [
+        warned(check.name, check.finding, check.fix) if check.status is Status.FAIL and not needed else check
+        for check in await check_name(host, port)
+    ]
+
+
+def _sockets(network: Network) -> list[str]:
+    bybit = network.settings.bybit
+    return [bybit.public_ws_url, *([bybit.private_ws_url] if network.signer and bybit.private_ws_url else [])]
+
+
 def _hosts(network: Network) -> list[tuple[str, int]]:
     """Every host a run would connect to, once."""
-    bybit = network.settings.bybit
-    urls = [bybit.public_ws_url, bybit.rest_url, bybit.private_ws_url if network.signer else ""]
     hosts: dict[str, int] = {}
-    for url in filter(None, urls):
+    for url in filter(None, (*_sockets(network), network.settings.bybit.rest_url)):
         parts = urlsplit(url)
         hosts.setdefault(parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme])
     return list(hosts.items())

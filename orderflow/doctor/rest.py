@@ -38,6 +38,7 @@ _FIXES: Final = {
 }
 _OTHER_FIX: Final = "check bybit.rest_url: what answers there does not speak Bybit's V5"
 _SIM_FIX: Final = "start the simulated exchange first, in another terminal: orderflow sim --port 9000"
+_WORKS: Final = "a run works without, but knows neither clock offset nor tick sizes"
 _BLOCKED_FIX: Final = "the sockets may still work: a run then knows neither clock offset nor instruments; rest_url = ''"
 
 
@@ -85,7 +86,7 @@ async def _within(ask: Callable[[], Awaitable[list[Check]]], name: str, network:
         with trio.fail_after(PART_S):
             checks = await ask()
     except trio.TooSlowError:
-        return [failed(name, f"no answer in {PART_S:g} s", _FIXES["timeout"], Blame.NETWORK)]
+        return [_without(name, f"no answer in {PART_S:g} s", _FIXES["timeout"])]
     except CredentialsRefused as exc:
         fix = "check key, secret and --env: every environment has keys of its own"
         return [failed(name, exc.detail, fix, Blame.CREDENTIALS)]
@@ -93,11 +94,16 @@ async def _within(ask: Callable[[], Awaitable[list[Check]]], name: str, network:
         return [warned(name, str(exc), _BLOCKED_FIX)]
     except RestError as exc:
         fix = _FIXES.get(exc.reason, _OTHER_FIX)
-        return [failed(name, str(exc), _SIM_FIX if network.settings.env == "sim" else fix, Blame.NETWORK)]
+        return [_without(name, str(exc), _SIM_FIX if network.settings.env == "sim" else fix)]
     except WireError as exc:
-        return [failed(name, f"an answer that makes no sense: {exc}", _OTHER_FIX, Blame.NETWORK)]
+        return [_without(name, f"an answer that makes no sense: {exc}", _OTHER_FIX)]
     took_ms = (trio.current_time() - began) * 1000
     return [check if check.took_ms is not None else _timed(check, took_ms) for check in checks]
+
+
+def _without(name: str, finding: str, fix: str) -> Check:
+    """REST that does not answer stops no run: the sockets alone decide whether the exchange can be reached."""
+    return warned(name, f"{finding}; {_WORKS}", fix)
 
 
 def _timed(check: Check, took_ms: float) -> Check:

@@ -75,6 +75,7 @@ class RestStatistics(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     requests: int
     failures: int
     retries: int
+    pauses: int  # times the exchange asked to be left alone
     held_back: int  # calls refused by ourselves while the exchange wanted to be left alone
 
 
@@ -103,7 +104,7 @@ class RestClient:
         self._rng = rng
         self._paused: RestPaused | None = None
         self._paused_until = 0.0
-        self._requests = self._failures = self._retries = self._held_back = 0
+        self._requests = self._failures = self._retries = self._pauses = self._held_back = 0
 
     def __repr__(self) -> str:
         return f"<RestClient {self._client.base_url} {self._signer!r}>"
@@ -150,7 +151,11 @@ class RestClient:
 
     def statistics(self) -> RestStatistics:
         return RestStatistics(
-            requests=self._requests, failures=self._failures, retries=self._retries, held_back=self._held_back
+            requests=self._requests,
+            failures=self._failures,
+            retries=self._retries,
+            pauses=self._pauses,
+            held_back=self._held_back,
         )
 
     # --- instruments
@@ -223,6 +228,7 @@ class RestClient:
             return parse(await self._exchange(request))
         except RestPaused as error:
             self._paused, self._paused_until = error, trio.current_time() + error.pause_s
+            self._pauses += 1
             self._failures += 1
             raise
         except (RestError, WireError):

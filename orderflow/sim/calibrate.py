@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from orderflow.core.errors import ConfigError
+from orderflow.core.text import escape_text
 from orderflow.core.types import Category, InstrumentId
 from orderflow.sim.catalogue import CATALOGUE, make_instruments
 from orderflow.sim.market import Exchange, diff_window
@@ -174,7 +176,11 @@ def calibration_table(data_dir: Path, seed: int = 1, seconds: int = 120) -> list
     """The whole comparison; recordings that are not there are left out.
 
     Args: data_dir: the folder with `streams/` and `trades/`; seconds: simulated time per market.
+    Raises: ConfigError when none of them is there.
     """
+    known = [*(source.path for source in BOOK_SOURCES), _TRADES]
+    if not any((data_dir / path).exists() for path in known):
+        raise ConfigError(f"{_nearby(data_dir, known)}; looked for {known[0]} and {len(known) - 1} more")
     rows: list[Row] = []
     for source in BOOK_SOURCES:
         path = data_dir / source.path
@@ -184,6 +190,14 @@ def calibration_table(data_dir: Path, seed: int = 1, seconds: int = 120) -> list
     if (data_dir / _TRADES).exists():
         rows += _trade_rows(data_dir / _TRADES, seed, seconds * 5)
     return rows
+
+
+def _nearby(data_dir: Path, known: Sequence[str]) -> str:
+    """What is wrong with this folder: perhaps the right one is just above, or just below."""
+    shown = escape_text(str(data_dir), 200)
+    if any((data_dir / path.rpartition("/")[2]).exists() for path in known):
+        return f"{shown}: expected the folder above, which holds streams/ and trades/"
+    return f"{shown}: holds none of the recordings to compare with (in streams/ and trades/)"
 
 
 def _book_rows(source: BookSource, path: Path, seed: int, seconds: int) -> list[Row]:
@@ -284,7 +298,12 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write("usage: calibrate DIR [SEED [SECONDS]] | --cost\n")
         return 2
     numbers = [int(text) for text in argv[1:]]
-    sys.stdout.write(format_table(calibration_table(Path(argv[0]), *numbers)) + "\n")
+    try:
+        table = calibration_table(Path(argv[0]), *numbers)
+    except ConfigError as error:
+        sys.stderr.write(f"calibrate: {error}\n")
+        return 2
+    sys.stdout.write(format_table(table) + "\n")
     return 0
 
 

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 USAGE_ERROR: Final = 2
 CANNOT_LISTEN: Final = 1
 DEFAULT_PORT: Final = 9000
+_NOT_SHIFTED: Final = (
+    "orderflow sim: timestamps are the recorded ones: latencies against the clock of today mean nothing"
+    " (--shift-time, at speed 1, moves them to now)"
+)
 BOOK_DEPTHS: Final = (1, 50, 200, 1000)
 
 
@@ -167,7 +171,10 @@ def _other_backend(args: argparse.Namespace) -> Backend | None:
     if args.play:
         from orderflow.sim.play import PlayBackend, parse_speed
 
-        return PlayBackend.open(args.play, parse_speed(args.speed), args.instruments, shift_time=args.shift_time)
+        backend = PlayBackend.open(args.play, parse_speed(args.speed), args.instruments, shift_time=args.shift_time)
+        if not args.shift_time:
+            print(_NOT_SHIFTED, file=sys.stderr)  # noqa: T201
+        return backend
     if args.flood or args.rate is not None:
         from orderflow.sim.flood import FloodBackend
 
@@ -238,7 +245,10 @@ def _calibrate(args: argparse.Namespace) -> int:
 
     if not args.calibrate.is_dir():
         raise ConfigError(f"--calibrate: {args.calibrate.name}: no such folder")
-    rows = calibration_table(args.calibrate, args.seed)
+    try:
+        rows = calibration_table(args.calibrate, args.seed)
+    except ConfigError as error:
+        raise ConfigError(f"--calibrate: {error}") from None
     text = msgspec.json.encode(rows).decode() if args.json else format_table(rows)
     print(text)  # noqa: T201 - a command's own output
     return 0

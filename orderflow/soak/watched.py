@@ -15,6 +15,7 @@ from orderflow.core.policy import BookPolicy, ClockPolicy, LinkPolicy, RetryPoli
 from orderflow.core.text import plain_decimal
 from orderflow.core.types import LIVE, BookStateChanged, LinkChanged
 from orderflow.hooks.host import PluginHost
+from orderflow.ui.sink import OutputStatistics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -101,6 +102,9 @@ class NoOutput:
         task_status.started()
         await trio.sleep_forever()
         raise AssertionError
+
+    def statistics(self) -> OutputStatistics:
+        return OutputStatistics(lines=0, dropped=0, pending=0, pending_bytes=0, errors=0, broken=False)
 
 
 class Watched:

@@ -243,16 +243,17 @@ def format_feed(change: FeedChange, look: Look) -> str:
     """`Feed linear down: no pong in 10 s (heartbeat), next try in 3.2s` or `Book BTCUSDT live -> suspect: gap`."""
     if isinstance(change, LinkChanged):
         good = change.state == "up"
-        return _dress("🔌", _link_text(change), look, "\x1b[32m" if good else "\x1b[33m")
+        return _dress("🔌", f"Feed {format_link(change)}", look, "\x1b[32m" if good else "\x1b[33m")
     name = format_name(change.instrument.category, change.instrument.symbol, look)
     detail = f" ({escape_text(change.detail)})" if change.detail else ""
     text = f"Book {name} {change.old.value} -> {change.new.value}: {escape_text(change.reason, 60)}{detail}"
     return _dress("📗" if change.new is BookState.LIVE else "📙", text, look)
 
 
-def _link_text(change: LinkChanged) -> str:
+def format_link(change: LinkChanged) -> str:
+    """`linear down: reset, try 2 in 3.2s`."""
     why = ", ".join(escape_text(part) for part in (change.reason, change.detail) if part)
-    text = f"Feed {escape_text(change.link, 60)} {escape_text(change.state, 20)}" + (f": {why}" if why else "")
+    text = f"{escape_text(change.link, 60)} {escape_text(change.state, 20)}" + (f": {why}" if why else "")
     if change.retry_s is not None:
         text += f", try {change.attempt} in {format_duration(change.retry_s)}"
     return text

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from orderflow.core.stats import Stats
+    from orderflow.core.stats import OutputStats, RestStats, ServerStats, Stats
 
 _BOOK: Final = ("category", "symbol")
 
@@ -37,6 +37,10 @@ class _Collector:
         yield from _books(self._stats)
         yield from _machinery(self._stats)
         yield from _plugins(self._stats)
+        yield from _rest(self._stats.rest)
+        yield from _output(self._stats.output)
+        if self._stats.server is not None:
+            yield from _server(self._stats.server)
 
 
 def _links(stats: Stats) -> Iterator[Metric]:
@@ -47,17 +51,21 @@ def _links(stats: Stats) -> Iterator[Metric]:
     frames = CounterMetricFamily("orderflow_frames", "Messages received.", labels=["link"])
     refused = CounterMetricFamily("orderflow_frames_refused", "Messages refused whole.", labels=["link", "reason"])
     topics = CounterMetricFamily("orderflow_topics_refused", "Topics the exchange refused.", labels=["link"])
+    acks = CounterMetricFamily("orderflow_acks_missing", "Answers that did not come in time.", labels=["link"])
+    unknown = CounterMetricFamily("orderflow_frames_unknown", "Topics and answers not asked for.", labels=["link"])
     for link in stats.links:
         up.add_metric([link.link], link.up)
         connects.add_metric([link.link], link.connects)
         retry.add_metric([link.link], link.retry_s)
         frames.add_metric([link.link], link.frames)
         topics.add_metric([link.link], link.topics_refused)
+        acks.add_metric([link.link], link.acks_missing)
+        unknown.add_metric([link.link], link.unknown)
         for reason, count in link.losses.items():
             losses.add_metric([link.link, reason], count)
         for reason, count in link.refused.items():
             refused.add_metric([link.link, reason], count)
-    yield from (up, connects, losses, retry, frames, refused, topics)
+    yield from (up, connects, losses, retry, frames, refused, topics, acks, unknown)
 
 
 def _books(stats: Stats) -> Iterator[Metric]:
@@ -91,6 +99,8 @@ def _machinery(stats: Stats) -> Iterator[Metric]:
     lag = GaugeMetricFamily("orderflow_loop_lag_seconds", "How late the event loop's last beat came.")
     lag.add_metric([], stats.loop_lag_s)
     yield from (depth, overruns, lag)
+    yield _counter("orderflow_stalls", "Times the program stood still.", stats.stalls)
+    yield _counter("orderflow_clock_steps", "Times the wall clock was set.", stats.clock_steps)
     if stats.clock_offset_s is not None:
         offset = GaugeMetricFamily("orderflow_clock_offset_seconds", "Our clock minus the exchange's.")
         offset.add_metric([], stats.clock_offset_s)
@@ -106,3 +116,31 @@ def _plugins(stats: Stats) -> Iterator[Metric]:
         seconds.add_metric([plugin.plugin], plugin.seconds)
         disabled.add_metric([plugin.plugin], plugin.disabled)
     yield from (failures, seconds, disabled)
+
+
+def _rest(rest: RestStats) -> Iterator[Metric]:
+    yield _counter("orderflow_rest_requests", "REST requests made.", rest.requests)
+    yield _counter("orderflow_rest_failures", "REST requests that failed.", rest.failures)
+    yield _counter("orderflow_rest_retries", "REST requests made again.", rest.retries)
+    yield _counter("orderflow_rest_pauses", "Times the exchange asked to be left alone.", rest.pauses)
+    yield _counter("orderflow_rest_held_back", "REST requests not made during such a pause.", rest.held_back)
+
+
+def _output(output: OutputStats) -> Iterator[Metric]:
+    yield _counter("orderflow_output_lines", "Lines written to standard output.", output.lines)
+    yield _counter("orderflow_output_lines_dropped", "Lines its reader did not take.", output.dropped)
+    yield _counter("orderflow_output_errors", "Writes that were refused.", output.errors)
+
+
+def _server(server: ServerStats) -> Iterator[Metric]:
+    yield _counter("orderflow_http_served", "Requests of this port that were answered.", server.served)
+    yield _counter("orderflow_http_cut", "Connections to this port that took too long.", server.cut)
+    yield _counter("orderflow_http_failed", "Connections to this port that ended in an error.", server.failed)
+    refused = CounterMetricFamily("orderflow_http_refused", "Requests that were refused.", labels=["reason"])
+    for reason, count in server.refused.items():
+        refused.add_metric([reason], count)
+    yield refused
+
+
+def _counter(name: str, text: str, value: int) -> Metric:
+    return CounterMetricFamily(name, text, value)

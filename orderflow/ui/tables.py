@@ -1,4 +1,4 @@
-"""The lists of the live view: all books, connections, alerts with log lines."""
+"""The lists of the live view: all books, connections, alerts and news."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 from rich.segment import Segment
 
 from orderflow.core.text import escape_text, plain_decimal
-from orderflow.core.types import AlertKind, Severity
+from orderflow.core.types import AlertKind, LinkChanged, Severity
 from orderflow.ui.cells import Line, Theme, balance, cell, fit, width_of
 from orderflow.ui.line import (
     MISSING,
@@ -16,6 +16,7 @@ from orderflow.ui.line import (
     format_clock,
     format_duration,
     format_latency,
+    format_link,
     format_ms,
     format_name,
     format_number,
@@ -23,14 +24,17 @@ from orderflow.ui.line import (
     price_decimals,
 )
 from orderflow.ui.panels import STATE_MARKS
+from orderflow.ui.report import is_news
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rich.style import Style
 
-    from orderflow.core.types import Alert, BookView, LinkChanged, MetricsTick, ViewFrame
+    from orderflow.core.types import Alert, BookView, FeedChange, MetricsTick, ViewFrame
+    from orderflow.logs import LogLine
 
+_LEVELS: Final = {"warning": Theme.warn, "error": Theme.bad, "critical": Theme.bad}
 _SEVERITY: Final = {Severity.INFO: Theme.info, Severity.WARNING: Theme.warn, Severity.CRITICAL: Theme.bad}
 
 
@@ -164,14 +168,40 @@ def _link_row(link: LinkChanged, now_ms: int) -> Line:
     return [*row, Segment(f" {why}", Theme.dim)]
 
 
-def alert_rows(frame: ViewFrame, messages: Sequence[str], look: Look, width: int, height: int) -> list[Line]:
-    """The newest alerts first, then the newest log lines, dim, where room is left."""
-    lines = [fit(_alert_row(alert, look), width) for alert in reversed(frame.alerts)][:height]
-    if not lines:
-        lines = [fit([Segment("✓ no alerts", Theme.dim)], width)]
-    room = height - len(lines)
-    logged = list(messages)[-room:] if room > 0 else []
-    return [*lines, *([cell(escape_text(text, 400), width, Theme.grey)] for text in logged)]
+def news_rows(frame: ViewFrame, messages: Sequence[LogLine], look: Look, width: int, height: int) -> list[Line]:
+    """Alerts, what happened to links and books, and log lines: newest first."""
+    rows = [(alert.tick.ts, _alert_row(alert, look)) for alert in frame.alerts]
+    rows += [(ts, _feed_row(ts, change, look)) for ts, change in frame.news if is_news(change)]
+    rows += [(message.ts, _log_row(message)) for message in messages]
+    if not rows:
+        return [fit([Segment("✓ no alerts", Theme.dim)], width)]
+    rows.sort(key=lambda row: row[0], reverse=True)
+    return [fit(row, width) for _, row in rows[:height]]
+
+
+def _feed_row(ts: int, change: FeedChange, look: Look) -> Line:
+    clock = Segment(f"{format_clock(ts)} ", Theme.dim)
+    if isinstance(change, LinkChanged):
+        up = change.state == "up"
+        mark = Segment("● " if up else "○ ", Theme.good if up else Theme.warn)
+        return [clock, mark, Segment(f"link {format_link(change)}", Theme.dim if up else Theme.warn)]
+    mark_text, style = STATE_MARKS[change.new]
+    why = ", ".join(escape_text(part, 100) for part in (change.reason, change.detail) if part)
+    return [
+        clock,
+        Segment(f"{mark_text} ", style),
+        Segment(f"{format_name(change.instrument.category, change.instrument.symbol, look)} ", Theme.strong),
+        Segment(change.new.value, style),
+        Segment(f" {why}", Theme.dim),
+    ]
+
+
+def _log_row(message: LogLine) -> Line:
+    style = _LEVELS.get(message.level, Theme.grey)
+    return [
+        Segment(f"{format_clock(message.ts)} ", Theme.dim),
+        Segment(f"! {escape_text(message.message, 400)}", style),
+    ]
 
 
 def _alert_row(alert: Alert, look: Look) -> Line:

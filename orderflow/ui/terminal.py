@@ -130,7 +130,7 @@ class View:
         self._frame: ViewFrame | None = None
         self._selected = 0
         self._note = "q quit · tab next book" if keys else ""
-        self.messages: deque[str] = deque(maxlen=_KEPT_LOG_LINES)
+        self.messages: deque[logs.LogLine] = deque(maxlen=_KEPT_LOG_LINES)
 
     def take(self, frame: ViewFrame) -> None:
         """A new frame: remember and draw it."""
@@ -165,7 +165,7 @@ async def run_terminal(
 ) -> None:
     """Show frames until their channel is closed, or cancelled; the terminal is restored however this ends.
 
-    While it runs log lines stand in the alerts panel; they follow on stderr when it is over.
+    While it runs log lines stand among the news; they follow on stderr when it is over.
 
     Args:
         on_quit: called when the user presses q, and when the terminal went away.
@@ -184,7 +184,7 @@ async def run_terminal(
                     task_status.started()
                     await _show(frames, view, screen, output, on_quit, keys_fd if settings is not None else None)
         finally:
-            logs.replay(view.messages)
+            logs.replay(message.line for message in view.messages)
 
 
 async def _write(output: Output, scope: trio.CancelScope, on_gone: Callable[[], None]) -> None:

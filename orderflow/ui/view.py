@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orderflow.core.types import BookView, ViewFrame
+    from orderflow.logs import LogLine
     from orderflow.ui.history import History
 
 METRICS_ROWS: Final = 11
@@ -28,7 +29,7 @@ def render(
     size: tuple[int, int],
     *,
     selected: int = 0,
-    messages: Sequence[str] = (),
+    messages: Sequence[LogLine] = (),
     note: str = "",
 ) -> Picture:
     """One whole screen of `size` = (columns, rows): exactly that many lines of exactly that width.
@@ -119,12 +120,14 @@ def _table_box(frame: ViewFrame, selected: int, width: int, height: int, look: L
     return box(rows, width, height, _title(f"{count} book{'' if count == 1 else 's'}"), note)
 
 
-def _bottom(frame: ViewFrame, messages: Sequence[str], look: Look, width: int, height: int, note: str) -> list[Line]:
+def _bottom(
+    frame: ViewFrame, messages: Sequence[LogLine], look: Look, width: int, height: int, note: str
+) -> list[Line]:
     left = max(26, width * 2 // 5)
     links = box(tables.link_rows(frame, left - 4), left, height, _title("links"))
     right = width - left
-    rows = tables.alert_rows(frame, messages, look, right - 4, height - 2)
-    return beside(links, box(rows, right, height, _title("alerts"), note))
+    rows = tables.news_rows(frame, messages, look, right - 4, height - 2)
+    return beside(links, box(rows, right, height, _title("alerts and news"), note))
 
 
 def export_svg(

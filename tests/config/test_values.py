@@ -107,6 +107,7 @@ def test_a_plugins_value_is_toml_where_it_is_toml(text: str, value: object) -> N
         ("symbols", ["futures:BTCUSDT"]),
         ("symbols", ["BTCUSDТ"]),  # the last letter is Cyrillic
         ("category", "option"),
+        ("category", "futures"),
         ("bybit.public_ws_url", ""),
         ("bybit.public_ws_url", "https://stream.bybit.com"),
         ("bybit.public_ws_url", "stream.bybit.com"),
@@ -142,6 +143,14 @@ def test_a_plugins_value_is_toml_where_it_is_toml(text: str, value: object) -> N
 def test_impossible_values_are_refused(key: str, value: object) -> None:
     with pytest.raises(Refused):
         convert(setting(key), value)
+
+
+@pytest.mark.parametrize("value, said", [("option", True), ("options", True), ("futures", False)])
+def test_who_wants_options_is_told_that_there_are_none(value: str, said: bool) -> None:
+    with pytest.raises(Refused) as refused:
+        convert(setting("category"), value)
+    assert ("out of scope" in refused.value.expected) is said
+    assert "linear, inverse or spot" in refused.value.expected
 
 
 def test_every_impossible_symbol_of_a_list_is_named() -> None:

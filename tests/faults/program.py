@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from orderflow.sim.catalogue import catalogue_by_id
+from orderflow.sim.faultlist import parse_fault
 from orderflow.sim.flood import FloodBackend
 from orderflow.sim.server import ServerPolicy, SimConfig, SimServer, serve, serve_backend
 
@@ -171,6 +172,11 @@ class Exchange:
         self._thread.start()
         assert self._up.wait(20)
         return self
+
+    def arm(self, spec: str) -> None:
+        """Play a fault from now on (docs/simulator.md)."""
+        assert self._token is not None
+        self._token.run_sync_soon(self.server.plan.add, parse_fault(spec))
 
     def close(self) -> None:
         """Go away, without a word to anybody."""

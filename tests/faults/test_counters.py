@@ -45,6 +45,21 @@ def test_stats_while_it_runs_and_at_the_end(tmp_path: Path) -> None:
     assert summary["books"][0]["state"] == "empty"
 
 
+def test_what_rest_asks_and_what_it_is_refused_is_counted(tmp_path: Path) -> None:
+    """A blocked address: one request, then it is left alone for a minute, and what is not asked is counted."""
+    with Exchange() as exchange:
+        exchange.arm("rest-http:status=403")
+        rest = ["--set", f"bybit.rest_url={exchange.server.rest_url}", "--set", "stats_interval_s=0.2"]
+        with Program(tmp_path, *exchange.options, *rest, "--set", "clock.interval_s=0.2") as program:
+            program.until(lambda event: event["event"] == "stats" and event["rest"]["held_back"] >= 2)
+            assert program.stop()[0] == 0
+    counts = program.events[-1]["stats"]["rest"]
+    assert counts["requests"] == counts["failures"]
+    assert 1 <= counts["pauses"] <= counts["requests"] <= 2  # both who ask may have asked before the first answer
+    assert program.events[-1]["stats"]["output"]["lines"] > 3
+    assert program.events[-1]["stats"]["server"] is None
+
+
 def test_too_long_without_the_exchange(tmp_path: Path) -> None:
     with Program(tmp_path, *nowhere(), "--max-outage", "0.6") as program:
         began = time.monotonic()

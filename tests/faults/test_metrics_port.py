@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from orderflow.config.load import load
 from orderflow.core.errors import ConfigError
-from tests.faults.program import Exchange, Program, nowhere
+from tests.faults.program import Exchange, Program, environment, nowhere
 
 pytestmark = pytest.mark.socket
 
@@ -22,9 +23,9 @@ def port() -> int:
     return port
 
 
-def scrape(port: int) -> tuple[int, str]:
+def scrape(port: int, **headers: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("GET", "/metrics")
+    connection.request("GET", "/metrics", headers=headers)
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
@@ -57,6 +58,39 @@ def test_counters_over_http(tmp_path: Path, exchange: Exchange, port: int) -> No
             client.close()
     assert code == 0
     assert took_s < 2
+
+
+def test_clients_one_would_rather_not_have(tmp_path: Path, exchange: Exchange, port: int) -> None:
+    """Foreign ones, silent ones and far too many: refused, counted wherever counters are told, and the feed goes on."""
+    options = ["--metrics-port", str(port), "--interval", "0.1"]
+    environ = environment(ORDERFLOW_METRICS_HTTP__TOKEN="open-sesame")
+    limits = ["--set", "stats_interval_s=0.2", "--set", "metrics_http.timeout_s=0.5"]
+    with Program(tmp_path, *exchange.options, *options, *limits, environ=environ) as program:
+        program.until_live()
+        assert scrape(port)[0] == 401
+        key = {"Authorization": "Bearer open-sesame"}
+        assert scrape(port, Host="rebound.example", **key)[0] == 403
+        assert scrape(port, Origin="http://rebound.example", **key)[0] == 403
+        crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
+        program.until(lambda event: event["event"] == "stats" and event["server"]["refused"].get("busy", 0) > 30)
+        seen = len(program.lines)
+        ticks = [program.until(lambda event: event["event"] == "tick", since=seen) for _ in range(3)]
+        assert all(tick["state"] == "live" for tick in ticks)
+        program.until(lambda event: event["event"] == "stats" and event["server"]["cut"] >= 16)
+        for client in crowd:
+            client.close()
+        status, text = scrape(port, **key)
+        assert status == 200
+        assert re.search(r'orderflow_http_refused_total{reason="busy"} [34]\d\.0', text)
+        assert 'orderflow_http_refused_total{reason="host"} 1.0' in text
+        assert program.stop()[0] == 0
+    server = program.events[-1]["stats"]["server"]
+    assert {reason: server["refused"][reason] for reason in ("host", "origin", "token")} == {
+        "host": 1,
+        "origin": 1,
+        "token": 1,
+    }
+    assert server["served"] == 1
 
 
 def test_without_the_option_nothing_listens(tmp_path: Path) -> None:

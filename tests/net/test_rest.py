@@ -170,7 +170,7 @@ async def test_transient_failures_are_tried_again(autojump_clock: trio.testing.M
     transport = Scripted(httpx.ConnectError("no"), (503, {}, b"busy"), rows("BTCUSDT"))
     async with open_rest(BASE, 5, transport=transport, rng=lambda: 0.5) as rest:
         assert (await rest.instruments([BTC])).missing == ()
-        assert rest.statistics() == net_rest.RestStatistics(requests=3, failures=2, retries=2, held_back=0)
+        assert rest.statistics() == net_rest.RestStatistics(requests=3, failures=2, retries=2, pauses=0, held_back=0)
     assert [later - earlier for earlier, later in zip(transport.times, transport.times[1:], strict=False)] == [
         pytest.approx(net_rest.RETRY_PAUSE_S)
     ] * 2

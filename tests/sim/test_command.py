@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orderflow.core.errors import ConfigError
-from orderflow.sim.command import add_arguments, choose, main, tls_context
+from orderflow.sim.command import _other_backend, add_arguments, choose, main, tls_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,3 +70,27 @@ def test_it_serves_until_a_signal_and_ends_well() -> None:
         assert process.wait(5) == 0
     assert told["public"]["spot"] == f"ws://127.0.0.1:{told['port']}/v5/public/spot"
     assert told["environment"]["ORDERFLOW_BYBIT__REST_URL"] == told["rest"]
+
+
+def test_a_folder_that_calibrates_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither an unrelated folder nor one level too deep passes for a comparison."""
+    assert main(parse("--calibrate", str(tmp_path))) == 2
+    assert "holds none of the recordings" in capsys.readouterr().err
+    streams = tmp_path / "streams"
+    streams.mkdir()
+    (streams / "spot-BTCUSDT-ob50-20260824.jsonl").touch()
+    assert main(parse("--calibrate", str(streams))) == 2
+    assert "expected the folder above" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_recorded_timestamps_are_said_to_be_old(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shift: bool
+) -> None:
+    recording = tmp_path / "linear-one.jsonl"
+    data = '{"s":"BTCUSDT","b":[["1","1"]],"a":[["2","1"]],"u":1,"seq":1}'
+    recording.write_text(
+        f'{{"topic":"orderbook.50.BTCUSDT","type":"snapshot","ts":1790000000000,"data":{data},"cts":1790000000000}}\n'
+    )
+    assert _other_backend(parse("--play", str(recording), *(["--shift-time"] if shift else []))) is not None
+    assert ("--shift-time" in capsys.readouterr().err) is not shift

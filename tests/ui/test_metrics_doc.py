@@ -11,7 +11,16 @@ import pytest
 from msgspec.structs import asdict, fields, replace
 
 from orderflow.core.figures import Cause, CauseFigures, Quality, Quantiles, TickQuality
-from orderflow.core.stats import BookStats, LinkStats, PluginStats, QueueStats, Stats
+from orderflow.core.stats import (
+    BookStats,
+    LinkStats,
+    OutputStats,
+    PluginStats,
+    QueueStats,
+    RestStats,
+    ServerStats,
+    Stats,
+)
 from orderflow.core.types import (
     Alert,
     AlertKind,
@@ -45,6 +54,8 @@ STATS = Stats(
             frames=5000,
             refused={"json": 1},
             topics_refused=0,
+            acks_missing=0,
+            unknown=3,
         ),
     ),
     books=(
@@ -60,6 +71,9 @@ STATS = Stats(
     ),
     queues=(QueueStats(channel="events", depth=0, peak=12, overruns=0),),
     plugins=(PluginStats(plugin="spread", state="active", calls=49, failures=0, seconds=0.0012, disabled=False),),
+    rest=RestStats(requests=51, failures=2, retries=1, pauses=1, held_back=4),
+    output=OutputStats(lines=60, dropped=17, errors=0),
+    server=ServerStats(served=9, refused={"host": 1}, cut=2, failed=0),
     loop_lag_s=0.0002,
     loop_lag_max_s=0.0041,
     stalls=0,

@@ -32,6 +32,22 @@ CONTRACT = {
     "orderflow_plugin_failures_total": {"plugin"},
     "orderflow_plugin_seconds": {"plugin"},
     "orderflow_plugin_disabled": {"plugin"},
+    "orderflow_acks_missing_total": {"link"},
+    "orderflow_frames_unknown_total": {"link"},
+    "orderflow_stalls_total": set(),
+    "orderflow_clock_steps_total": set(),
+    "orderflow_rest_requests_total": set(),
+    "orderflow_rest_failures_total": set(),
+    "orderflow_rest_retries_total": set(),
+    "orderflow_rest_pauses_total": set(),
+    "orderflow_rest_held_back_total": set(),
+    "orderflow_output_lines_total": set(),
+    "orderflow_output_lines_dropped_total": set(),
+    "orderflow_output_errors_total": set(),
+    "orderflow_http_served_total": set(),
+    "orderflow_http_refused_total": {"reason"},
+    "orderflow_http_cut_total": set(),
+    "orderflow_http_failed_total": set(),
 }
 VALUES = {
     ("orderflow_link_up", "linear"): 1,
@@ -50,6 +66,15 @@ VALUES = {
     ("orderflow_clock_offset_seconds",): 0.00124,
     ("orderflow_plugin_seconds", "spread"): 0.0012,
     ("orderflow_plugin_disabled", "spread"): 0,
+    ("orderflow_frames_unknown_total", "linear"): 3,
+    ("orderflow_rest_requests_total",): 51,
+    ("orderflow_rest_failures_total",): 2,
+    ("orderflow_rest_pauses_total",): 1,
+    ("orderflow_rest_held_back_total",): 4,
+    ("orderflow_output_lines_dropped_total",): 17,
+    ("orderflow_http_served_total",): 9,
+    ("orderflow_http_refused_total", "host"): 1,
+    ("orderflow_http_cut_total",): 2,
 }
 
 

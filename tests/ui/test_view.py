@@ -13,9 +13,20 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.console import Console
 
-from orderflow.core.types import BookState, BookView, LinkChanged, ViewFrame
+from orderflow.core.types import (
+    BookState,
+    BookStateChanged,
+    BookView,
+    Category,
+    InstrumentId,
+    LinkChanged,
+    ViewFrame,
+)
+from orderflow.logs import LogLine
+from orderflow.ui import tables
 from orderflow.ui.cells import Theme
 from orderflow.ui.history import History
+from orderflow.ui.line import Look
 from orderflow.ui.view import SMALLEST, export_svg, render
 from tests.ui.frames import make_frame, make_history, make_view
 
@@ -50,7 +61,7 @@ def test_every_size_is_filled_exactly(width: int, height: int, count: int, selec
 @pytest.mark.parametrize("count", [1, 4, 20])
 def test_what_must_be_seen_at_every_size(size: tuple[int, int], count: int) -> None:
     frame = make_frame(89, count)
-    screen = "\n".join(text_of(render(frame, HISTORY, size, messages=["12:00:00 info x y"], note="q")))
+    screen = "\n".join(text_of(render(frame, HISTORY, size, messages=[logged(1, "x y")], note="q")))
     for words in ("orderflow", "sim", "live", "BTCUSDT", "spread", "bid", "links", "inverse-1 down", "alerts"):
         assert words in screen
     tick = frame.books[0].tick
@@ -89,21 +100,61 @@ def test_missing_values_empty_sides_and_unknown_instruments() -> None:
             assert "no alerts" in "\n".join(text_of(picture))
 
 
+def logged(ts: int, message: str) -> LogLine:
+    return LogLine(ts, "warning", message, message)
+
+
+def test_news_of_every_kind_newest_first() -> None:
+    """Between its alerts a viewer sees what broke and how it came back; steps of an ordinary start are no news."""
+    btc, ts = InstrumentId(Category.LINEAR, "BTCUSDT"), FRAME.ts
+    (alert, *_) = FRAME.alerts
+    old = replace(alert, tick=replace(alert.tick, ts=ts - 5000), message="an old alert")
+    suspect = BookStateChanged(instrument=btc, old=BookState.LIVE, new=BookState.SUSPECT, reason="gap", mono_ns=0)
+    frame = replace(
+        FRAME,
+        alerts=(old,),
+        news=(
+            (ts - 3000, LinkChanged(link="linear", state="down", reason="reset", retry_s=0.5)),
+            (ts - 2500, LinkChanged(link="linear", state="connecting")),
+            (ts - 2000, suspect),
+            (ts - 1500, replace(suspect, old=BookState.SUSPECT, new=BookState.SYNCING)),
+            (ts - 1000, replace(suspect, old=BookState.SYNCING, new=BookState.LIVE, reason="")),
+        ),
+    )
+    rows = tables.news_rows(frame, [logged(ts - 4000, "fault: one message lost")], Look(emoji=False), 70, 10)
+    shown = ["".join(segment.text for segment in row) for row in rows]
+    words = ("BTCUSDT live", "BTCUSDT suspect gap", "link linear down: reset", "! fault: one", "an old alert")
+    assert len(shown) == len(words)
+    for line, part in zip(shown, words, strict=True):
+        assert part in line
+    assert len(tables.news_rows(frame, [], Look(emoji=False), 70, 2)) == 2
+
+
 def test_hostile_text_stays_text() -> None:
     evil = "[red]x[/red]\x1b[2J\u202e\n日本 e\u0301"
     book = make_view(1, 0)
     tick = replace(book.tick, symbol=evil, base_coin=evil, quote_coin=evil, reason=evil, state=BookState.STALE)
     alert = replace(FRAME.alerts[0], message=evil, tick=tick, plugin=evil)
+    link = LinkChanged(link=evil, state="down", reason=evil, detail=evil)
+    became = BookStateChanged(
+        instrument=InstrumentId(Category.LINEAR, evil),
+        old=BookState.LIVE,
+        new=BookState.SUSPECT,
+        reason=evil,
+        mono_ns=0,
+        detail=evil,
+    )
     frame = replace(
         FRAME,
         env=evil,
         books=(replace(book, tick=tick), replace(book, tick=replace(tick, state=BookState.LIVE))),
         alerts=(alert,),
         links=(LinkChanged(link=evil, state=evil, reason=evil, detail=evil),),
+        news=((tick.ts, link), (tick.ts, became)),
     )  # fmt: skip
     for size in ((80, 24), (120, 40), (200, 50)):
         for selected in (0, 1):
-            picture = render(frame, HISTORY, size, messages=[evil], selected=selected)
+            picture = render(frame, HISTORY, size, messages=[logged(tick.ts, evil)], selected=selected)
             assert_exact(picture, *size)
         console = Console(file=io.StringIO(), width=size[0], force_terminal=True, color_system=None)
         console.print(picture, end="")
