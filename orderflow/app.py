@@ -13,6 +13,7 @@ root
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -231,6 +232,7 @@ class Monitor:
         settings = self._settings
         budget = AttemptBudget(settings.retry)
         self._make_feeds()
+        _set_aside()
         try:
             with self._producing:
                 async with trio.open_nursery() as producers:
@@ -255,6 +257,8 @@ class Monitor:
                         producers.start_soon(self._run_frames)
         except* FatalFeedError as group:
             self._refused_for_good(str(group.exceptions[0]))
+        finally:
+            gc.unfreeze()
         self._take_last_look()
 
     def _refused_for_good(self, text: str) -> None:
@@ -431,6 +435,8 @@ class Monitor:
         await trio.to_thread.run_sync(importlib.import_module, "httpx")  # a heavy import must not hold the feed
         from orderflow.net.clock import run_clock
         from orderflow.net.rest import open_rest
+
+        _set_aside()
 
         bybit = self._settings.bybit
         async with (
@@ -692,3 +698,11 @@ def _replace_file(path: Path, data: bytes) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _set_aside() -> None:
+    """Spare the garbage collector what start-up made: some 50,000 objects that stay for good.
+
+    A full collection would stop the feed for 10 to 30 ms to look at them; of what a run makes, it takes 1 ms.
+    """
+    gc.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -232,6 +233,16 @@ async def test_with_nothing_to_connect_to_it_says_so_and_stops(tmp_path: Path) -
     assert all(not tick.live and tick.bid is None for tick in run.told.ticks)
     assert run.told.ticks
     assert run.told.summaries[0].messages == 0
+
+
+async def test_what_start_up_made_is_set_aside_for_the_time_of_the_run(tmp_path: Path) -> None:
+    run = Run(None, tmp_path, duration_s=5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await run.until(lambda: run.told.changes)
+        assert gc.get_freeze_count() > 10_000
+        run.monitor.stop("test")
+    assert gc.get_freeze_count() == 0
 
 
 class _Naps(trio.abc.Instrument):
