@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXIT_CODES: Final = """\
 exit codes:
   0        done, or stopped by request (Ctrl-C, SIGTERM, --duration, closed pipe)
-  1        a bug in orderflow: please report it with the traceback
+  1        a bug in orderflow: please report it with the traceback; `verify`: the recording is damaged or differs
   2        usage or settings are wrong; nothing was connected
   3        the exchange refused the credentials for good
   4        the exchange could not be reached for longer than a given limit
@@ -69,6 +69,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     _add_run(commands, "record", "record what the exchange sends, to replay it later", _record)
     _add_replay(commands)
     _add_alerts(commands)
+    _add_verify(commands)
     _add_sim(commands, options=command in (None, "sim"))
     _add_plugins(commands)
     _add_config(commands)
@@ -190,6 +191,16 @@ def _add_alerts(commands: _Commands[argparse.ArgumentParser]) -> None:
     backtest = _command(actions, "backtest", text, _backtest)
     _add_recording(backtest)
     _add_json(backtest)
+
+
+def _add_verify(commands: _Commands[argparse.ArgumentParser]) -> None:
+    text = "check that a recording is whole and its books are right"
+    parser = _command(commands, "verify", text, _verify, epilog="exit codes: 0 clean, 1 damage or differences, 2 usage")
+    parser.add_argument("path", nargs="+", type=Path, metavar="PATH", help="recordings: files or folders")
+    parser.add_argument(
+        "--allow", metavar="PPM", default="0", help="differences per million that still count as clean (default 0)"
+    )
+    _add_json(parser)
 
 
 def _add_recording(parser: argparse.ArgumentParser) -> None:
@@ -315,6 +326,12 @@ def _backtest(args: argparse.Namespace) -> int:
     from orderflow.replay.command import backtest
 
     return backtest(args, settings_options(args))
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from orderflow.verify.command import main
+
+    return main(args)
 
 
 def _demo(args: argparse.Namespace) -> int:

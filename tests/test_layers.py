@@ -32,6 +32,7 @@ LAYERS: Final = {
     "doctor": 4,
     "replay": 4,
     "soak": 4,
+    "verify": 4,
     "app": 4,
     "stats": 4,
     "serve": 4,
@@ -53,6 +54,7 @@ SIBLINGS: Final = {  # of one layer, and yet one may use the other; and nobody e
     ("cli", "doctor"),
     ("cli", "soak"),
     ("cli", "replay"),
+    ("cli", "verify"),
     ("", "record"),  # orderflow.open_recording, when it is used
     ("record", "net"),  # is an event queue, and shares the clocks
     ("sim", "record"),  # serves recordings

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
+TopicKind = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9]{0,30}(\.[A-Za-z0-9]{1,10})?$")]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
@@ -100,6 +101,8 @@ class RecordPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     queue_mb: Annotated[float, Meta(ge=1, le=1e5)] = 32.0  # the same in bytes
     keep_free_mb: Annotated[float, Meta(ge=0, le=1e9)] = 200.0  # less room on the disk: a gap, until there is more
     retry_s: Positive = 5.0  # after trouble with the disk
+    topics: tuple[TopicKind, ...] = ()  # recorded beside the books, over connections of their own
+    rest_books_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0  # each book over REST this often; 0: never
 
 
 class HttpPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

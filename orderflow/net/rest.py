@@ -141,6 +141,15 @@ class RestClient:
         """The book as REST has it, up to `levels` (1 to 1000) per side."""
         return await self._call(orderbook_request(instrument, levels), lambda body: parse_orderbook(body, instrument))
 
+    async def orderbook_text(self, instrument: InstrumentId, levels: int) -> str:
+        """The same as it came; it has been found to be the book of this instrument."""
+
+        def checked(body: bytes) -> str:
+            parse_orderbook(body, instrument)
+            return body.decode()
+
+        return await self._call(orderbook_request(instrument, levels), checked)
+
     async def wallet_balance(self) -> tuple[WalletRow, ...]:
         """The unified account. Needs a signer."""
         return await self._call(WALLET_BALANCE, parse_wallet)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from orderflow.core.engine import Engine
     from orderflow.core.policy import RecordPolicy
     from orderflow.core.types import Category, Event, InstrumentId, LinkChanged
-    from orderflow.record.records import Note
+    from orderflow.record.records import Note, RestAnswer
 
     Clock = Callable[[], tuple[int, int]]
 
@@ -167,11 +167,16 @@ class Recorder:
     # --- what passes (never waits, never raises)
 
     def connection(
-        self, link: str, category: Category, url: str, books: Sequence[tuple[InstrumentId, int]]
+        self,
+        link: str,
+        category: Category,
+        url: str,
+        books: Sequence[tuple[InstrumentId, int]],
+        topics: Sequence[str] = (),
     ) -> ConnectionTap:
-        """A tap for a connection about to be made."""
+        """A tap for a connection about to be made. Args: topics: it is only listened to, for these."""
         self._connections += 1
-        return ConnectionTap(self, self._connections, link, category, url, books)
+        return ConnectionTap(self, self._connections, link, category, url, books, topics)
 
     def batch(self, tap: ConnectionTap, messages: list[bytes], recv_ns: int, mono_ns: int, events: list[Event]) -> None:
         """The messages of one socket read and what the protocol made of them, before that is queued."""
@@ -238,6 +243,11 @@ class Recorder:
 
     def sent(self, note: Sent) -> None:
         self._note(note)
+
+    def rest(self, note: RestAnswer) -> None:
+        """A book came over REST."""
+        self._note(note)
+        self._encoder.stamp(note.recv_ns)
 
     def _note(self, note: Note) -> None:
         if self._gap is None:
@@ -431,6 +441,7 @@ class ConnectionTap:
         category: Category,
         url: str,
         books: Sequence[tuple[InstrumentId, int]],
+        topics: Sequence[str] = (),
     ) -> None:
         self.number = number
         self._recorder = recorder
@@ -438,6 +449,7 @@ class ConnectionTap:
         self._category = category
         self._url = url
         self._books = books
+        self._topics = topics
         self._codec: FeedCodec | None = None
 
     def opened(self) -> None:
@@ -451,6 +463,7 @@ class ConnectionTap:
                 books=[(instrument.symbol, depth) for instrument, depth in self._books],
                 recv_ns=recv_ns,
                 mono_ns=mono_ns,
+                topics=list(self._topics),
             )
         )
 

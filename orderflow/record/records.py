@@ -79,6 +79,7 @@ class Opened(_Note, frozen=True, kw_only=True, tag="opened"):
     books: list[tuple[str, int]]  # symbol, depth
     recv_ns: int
     mono_ns: int
+    topics: list[str] = []  # of a connection that is only listened to: the engine gets nothing of it
 
 
 class Lost(_Note, frozen=True, kw_only=True, tag="lost"):
@@ -172,19 +173,44 @@ class Checkpoint(_Note, frozen=True, kw_only=True, tag="checkpoint"):
     offset: ClockOffset | None = None
 
 
+class RestAnswer(_Note, frozen=True, kw_only=True, tag="rest"):
+    """An order book that was asked for over REST, as the exchange sent it. Stamps: when its last byte was here."""
+
+    category: Category
+    symbol: str
+    body: str
+    sent_ns: int
+    recv_ns: int
+    mono_ns: int
+
+
 class End(_Note, frozen=True, kw_only=True, tag="end"):
     """Last record of a file that was closed in order: `rotated`, `stopped`, or `trouble` with the disk."""
 
     reason: str
 
 
-Note = Session | Opened | Lost | Sent | Control | Fed | Refused | Given | Link | Gap | Checkpoint | End
+Note = Session | Opened | Lost | Sent | Control | Fed | Refused | Given | Link | Gap | Checkpoint | RestAnswer | End
 Record = Frames | Timer | Tick | Note
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(Note)
 _KNOWN: Final = frozenset(
-    {"session", "opened", "lost", "sent", "control", "fed", "refused", "given", "link", "gap", "checkpoint", "end"}
+    {
+        "session",
+        "opened",
+        "lost",
+        "sent",
+        "control",
+        "fed",
+        "refused",
+        "given",
+        "link",
+        "gap",
+        "checkpoint",
+        "rest",
+        "end",
+    }
 )
 
 

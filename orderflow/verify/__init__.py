@@ -1,0 +1,1 @@
+"""`orderflow verify`: whether a recording is whole, and whether its books are right."""
