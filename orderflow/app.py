@@ -22,6 +22,7 @@ import signal
 import time
 from collections import deque
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import msgspec
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from orderflow.core.stats import ServerStats, Stats
     from orderflow.hooks.host import PluginHost
     from orderflow.net.feed import FeedTap
+    from orderflow.net.listen import Listener
     from orderflow.net.private import PrivateLink
     from orderflow.net.rest import RestClient
     from orderflow.net.tap import Clock
@@ -239,6 +241,8 @@ class Monitor:
                     producers.start_soon(self._run_books)
                     producers.start_soon(self._run_timer)
                     producers.start_soon(self._run_metrics)
+                    for listener in self._make_listeners():
+                        producers.start_soon(listener.run, settings.retry, budget, self._tell_feed, self._rng)
                     for feed in self._feeds:
                         producers.start_soon(feed.run, settings.retry, budget, self._tell_feed, self._rng)
                     if settings.bybit.rest_url:
@@ -445,6 +449,8 @@ class Monitor:
         ):
             self._rest = rest
             nursery.start_soon(self._learn_instruments, rest)
+            if self._recorder is not None and self._settings.record.rest_books_s:
+                nursery.start_soon(self._record_rest_books, rest, self._recorder)
             await run_clock(rest, self._settings.clock, self._learn_offset, trouble=self._note_clock)
 
     async def _learn_instruments(self, rest: RestClient) -> None:
@@ -527,6 +533,31 @@ class Monitor:
         category = books[0][0].category
         url = self._settings.bybit.public_ws_url.replace("{category}", category)
         return lambda: recorder.connection(link, category, url, books)
+
+    def _make_listeners(self) -> list[Listener]:
+        """Connections for what is recorded beside the books."""
+        recorder, settings = self._recorder, self._settings
+        if recorder is None or not settings.record.topics:
+            return []
+        from orderflow.bybit.listen import plan_listening
+        from orderflow.net.listen import Listener
+
+        listeners: list[Listener] = []
+        plan = plan_listening(settings.instruments, settings.record.topics, settings.feed)
+        for number, (category, topics) in enumerate(plan, 1):
+            link = f"beside#{number} {category}"
+            url = settings.bybit.public_ws_url.replace("{category}", category)
+            make_tap = partial(recorder.connection, link, category, url, (), topics)
+            listeners.append(
+                Listener(link, url, topics, settings.feed, make_tap, ssl_context=self._ssl_context(), clock=self._clock)
+            )
+        return listeners
+
+    async def _record_rest_books(self, rest: RestClient, recorder: Recorder) -> None:
+        from orderflow.record.restbooks import record_rest_books
+
+        every_s = self._settings.record.rest_books_s
+        await record_rest_books(rest, recorder, self._settings.instruments, every_s, self._clock)
 
     def _tell_gap(self, news: GapNews) -> None:
         """A gap in the recording began or ended: an alert, with any book's tick as its evidence."""

@@ -152,6 +152,15 @@ def _add_run(
     )
     if name == "record":
         parser.add_argument("folder", metavar="DIR", help="where to; it may hold earlier recordings")
+        parser.add_argument(
+            "--topic",
+            metavar="TOPIC",
+            action="append",
+            help="record that of each symbol too: tickers, orderbook.1, publicTrade, allLiquidation, ...; repeatable",
+        )
+        parser.add_argument(
+            "--rest-books", metavar="S", help="and a book of each symbol over REST this often, for `orderflow verify`"
+        )
     else:
         parser.add_argument("--record", metavar="DIR", help="record the run into this folder as well")
     if name == "demo":
@@ -283,6 +292,8 @@ def settings_options(args: argparse.Namespace) -> dict[str, object]:
     options: dict[str, object] = {
         "symbols": None if hasattr(args, "path") else getattr(args, "symbol", None),  # there it picks recorded ones
         "record.folder": getattr(args, "record", None),
+        "record.topics": getattr(args, "topic", None),
+        "record.rest_books_s": getattr(args, "rest_books", None),
         "category": getattr(args, "category", None),
         "depth": getattr(args, "depth", None),
         "interval_s": getattr(args, "interval", None),

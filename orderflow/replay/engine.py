@@ -127,6 +127,7 @@ class SessionReplay:
         )
         self._connections: dict[int, _Connection] = {}
         self._links: set[str] = set()
+        self._beside: set[int] = set()  # connections that the engine never heard of
         self._opened = self._alerts = 0
         self._pending: deque[Frames | Control | tuple[Frames, list[int | WireEvent]]] = deque()
         self._items = 0  # queue items recorded so far
@@ -203,6 +204,8 @@ class SessionReplay:
     # --- frames and what was queued
 
     def _frames(self, record: Frames) -> None:
+        if record.connection in self._beside:
+            return
         self.messages += len(record.messages)
         if not self.session.timed:
             self._make_time(record.recv_ns, record.mono_ns)
@@ -351,7 +354,9 @@ class SessionReplay:
         self._host.feed_change(record.change)
 
     def _open(self, record: Opened) -> None:
-        if record.connection not in self._connections:
+        if record.topics:
+            self._beside.add(record.connection)
+        elif record.connection not in self._connections:
             self._connections[record.connection] = _Connection(record, self._wanted)
             self._opened += 1
             self._links.add(record.link)

@@ -3,8 +3,8 @@
 A book topic shows some of the book's states: each of its messages is the state at its `seq`. A reference at `seq` s is
 therefore compared with the last state up to s, and with the next one. It must equal the last where that is s itself,
 and one of both otherwise. Where it equals neither, it may be a state that the topic left out, because it sends the
-outcome of a push interval and not what happened within: then the next message follows at once. If it does not, or if
-one reference after the other insists, the book is wrong.
+outcome of a push interval and not what happened within. But such a state does not last: when one reference after the
+other insists on it, while the book speaks or while it is silent, the book is wrong.
 
 Messages are applied `LAG_NS` late, so that references that come a little later than they were true still find the state
 they speak of. That bounds the memory: what waits is never older.
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 LAG_NS: Final = NS
 MAX_WAITING: Final = 20_000  # messages or references of one topic; more: the oldest are done at once
-PUSHES: Final = 2  # a message so many push intervals later still tells of what the reference saw
-INSISTS_PRICE: Final = 2  # as many references in a row that name a price the book did not show, across its messages
-INSISTS_SIZE: Final = 5
+PUSHES: Final = 2  # for so many push intervals a topic may be silent about a state that comes and goes
+INSISTS_PRICE: Final = 2  # so many of the book's states in a row are contradicted with the same price ...
+INSISTS_SIZE: Final = 5  # ... or, at the same price, with the same size
 _DEFAULT_PUSH_MS: Final = 100  # of depths that are no more
 
 _by_seq: Final = attrgetter("seq")
@@ -42,28 +42,35 @@ _Best = tuple["Level | None", "Level | None"]
 
 
 class _Streak:
-    """References in a row that a side of the book contradicts with the same value, though it spoke in between."""
+    """References in a row that contradict a side of the book with the same value."""
 
-    __slots__ = ("count", "seq", "value")
+    __slots__ = ("count", "seq", "since_ms", "value")
 
     def __init__(self) -> None:
         self.count = 0
         self.seq = -1
+        self.since_ms = 0
         self.value: Level | None = None
 
     def end(self) -> None:
-        self.count = 0
+        self.value = None
 
-    def stands(self, value: Level, book: Level | None, seq: int) -> bool:
-        """Args: seq: of the state before. Returns: whether the book cannot have been right."""
-        if seq == self.seq:
-            return False  # nothing was heard of the book since
-        same_price = self.count > 0 and self.value is not None and self.value[0] == value[0]
+    def add(self, value: Level, book: Level | None, seq: int, at_ms: int) -> None:
+        """Args: seq: of the book's state. Where the price is wrong, the size may change meanwhile."""
         wrong_price = book is None or book[0] != value[0]
-        goes_on = same_price and (wrong_price or self.value == value)
-        self.count = self.count + 1 if goes_on else 1
+        before = self.value
+        if before is None or (before[0] != value[0] if wrong_price else before != value):
+            self.count, self.since_ms = 0, at_ms
+        if not self.count or seq != self.seq:
+            self.count += 1
         self.seq, self.value = seq, value
-        return self.count >= (INSISTS_PRICE if wrong_price else INSISTS_SIZE)
+
+    def insists(self, book: Level | None, *, silent_ms: float | None, reach_ms: int) -> bool:
+        """Whether the book cannot have been right: it spoke several times in between, or was silent for too long."""
+        wrong_price = book is None or self.value is None or book[0] != self.value[0]
+        if self.count >= (INSISTS_PRICE if wrong_price else INSISTS_SIZE):
+            return True
+        return silent_ms is not None and silent_ms > reach_ms
 
 
 class BookChain:
@@ -93,6 +100,7 @@ class BookChain:
         self._waiting: deque[BookUpdate] = deque()
         self._references: list[Reference] = []
         self._streaks: dict[tuple[str, str], _Streak] = {}
+        self._suspects: dict[str, dict[tuple[str, float], float]] = {}  # levels that the last whole reference denied
         self._reach_ms = PUSHES * PUSH_INTERVAL_MS.get(depth, _DEFAULT_PUSH_MS)
 
     # --- in
@@ -115,7 +123,7 @@ class BookChain:
         self.flush()
         if not self._proven and u is not None:
             self._levels.replace(bids, asks)
-            self._u, self._seq, self._proven, self.broken_ns = u, seq or 0, True, None
+            self._u, self._seq, self._proven = u, seq or 0, True
 
     def doubt(self) -> None:
         """Something is missing from here on."""
@@ -233,7 +241,10 @@ class BookChain:
             streak = self._streaks.setdefault((reference.name, side), _Streak())
             if value == before[at] or (not exact and after is not None and value == after[at]):
                 streak.end()
-            elif exact or not soon or streak.stands(value, before[at], self._seq):
+                continue
+            streak.add(value, before[at], self._seq, reference.at_ms)
+            silent_ms = None if soon else reference.at_ms - streak.since_ms
+            if exact or streak.insists(before[at], silent_ms=silent_ms, reach_ms=self._reach_ms):
                 self._differs(comparison, reference, side, before[at], value)
             else:
                 comparison.between += 1
@@ -246,7 +257,7 @@ class BookChain:
         comparison = self._compare(reference.name)
         exact = reference.seq == self._seq or reference.own
         after = None if exact else update
-        soon = after is not None and after.exchange_ms - reference.at_ms <= self._reach_ms
+        suspects, self._suspects[reference.name] = self._suspects.get(reference.name, {}), {}
         levels = self._levels
         for side, sizes, told, rows, down in (
             ("bid", levels.bids, reference.bids, after.bids if after else [], True),
@@ -261,11 +272,12 @@ class BookChain:
                 value, size = values.get(price, 0.0), sizes.get(price, 0.0)
                 if value in (size, changed.get(price, size)):
                     continue
-                if soon:
-                    comparison.between += 1
-                else:
+                self._suspects[reference.name][side, price] = value
+                if exact or suspects.get((side, price)) == value:  # and the one before said so too
                     book = (price, size) if size else None
                     self._differs(comparison, reference, side, book, (price, value) if value else None)
+                else:
+                    comparison.between += 1
 
     def _differs(
         self, comparison: Comparison, reference: Reference, side: str, book: Level | None, told: Level | None
