@@ -1,13 +1,15 @@
-"""The other end of the loopback: a process in which one client keeps one book until it has every message.
+"""The other end of the loopback: a process in which one client keeps its books until it has every message.
 
 Clients are functions that know how to keep a book; the sheet they are given takes the times. `orderflow` is the whole
-path of `orderflow run`: link, frame cutting, protocol, queue, book task, engine. Others are in `peers.py`.
+path of `orderflow run`: link, frame cutting, protocol, queue, book task, engine. `program` is the run itself, ticks,
+plugins and lines included. Others are in `peers.py` and `rivals.py`.
 """
 
 from __future__ import annotations
 
+import gc
+import os
 import random
-import resource
 import sys
 import time
 from typing import TYPE_CHECKING, Final
@@ -15,35 +17,62 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
-from orderflow.bench.peers import run_plain
-from orderflow.bench.subject import INSTRUMENT
+from orderflow.bench.memory import resident_mb
+from orderflow.bench.peers import run_bare, run_plain
+from orderflow.bench.subject import FIRST_U, INSTRUMENT
 from orderflow.core.engine import Engine
 from orderflow.core.policy import LinkPolicy, QueuePolicy, RetryPolicy
 from orderflow.core.types import BookUpdate
+from orderflow.net.dial import make_ssl_context
 from orderflow.net.fanout import EventQueue
 from orderflow.net.feed import Feed
 from orderflow.net.retry import AttemptBudget
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Mapping
 
     from orderflow.core.types import Event, LinkChanged
 
-    Client = Callable[["Job", "Sheet"], Awaitable[None]]
+    Client = Callable[["Job", "Sheet", ssl.SSLContext | None], Awaitable[None]]
     Apply = Callable[[list[Event]], None]
 
-_TO_MB: Final = 1024 if sys.platform == "linux" else 1024 * 1024
+Level = tuple[float, float]
+"""price, size"""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What this process does: on the command line, as JSON. `stamp`: note the time of every message."""
+    """What this process does: on the command line, as JSON.
+
+    Args:
+        count: deltas to come, over all topics. stamp: note the time of each.
+        ca_file: PEM file of the authority that signed the server's certificate; "" for ws://.
+        symbols: of the topics; a client that is compared keeps the first alone.
+        interval_s: between two ticks, of `program`. idle_s: how long that is watched when nothing is to come.
+    """
 
     client: str
     url: str
     depth: int
-    last_u: int
+    count: int
     stamp: bool
     timeout_s: float
+    ca_file: str = ""
+    symbols: tuple[str, ...] = (INSTRUMENT.symbol,)
+    interval_s: float = 1.0
+    idle_s: float = 0.0
+
+    @property
+    def last_u(self) -> int:
+        """`u` of the last delta, when there is one topic."""
+        return FIRST_U + self.count
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's book, best level first."""
+
+    bids: list[Level]
+    asks: list[Level]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +81,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         messages: applied between the first and the last look at the clocks, `wall_s` and `cpu_s` apart.
         stamps: monotonic ns at which each delta was in the book, in order; empty unless asked for.
+        resident_mb: at the end; peak_mb: at most until then.
+        queue_peak: most events that ever waited for the book task; lag_s: the latest the event loop came to its beat.
         error: why it did not get to the end.
     """
 
@@ -59,19 +90,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     wall_s: float = 0.0
     cpu_s: float = 0.0
     stamps: list[int] = []
+    resident_mb: float = 0.0
     peak_mb: float = 0.0
-    bids: list[tuple[float, float]] = []
-    asks: list[tuple[float, float]] = []
+    books: dict[str, Kept] = {}
+    queue_peak: int = 0
+    lag_s: float = 0.0
     error: str = ""
 
 
 class Sheet:
-    """Takes the times while a client runs, and its book at the end."""
+    """Takes the times while a client runs, and its books at the end."""
 
     def __init__(self) -> None:
         self.stamps: list[int] = []
-        self.bids: list[tuple[float, float]] = []
-        self.asks: list[tuple[float, float]] = []
+        self.books: dict[str, Kept] = {}
+        self.queue_peak = 0
+        self.lag_s = 0.0
         self._began: tuple[float, float, int] | None = None
         self._ended: tuple[float, float, int] = (0.0, 0.0, 0)
 
@@ -80,37 +114,47 @@ class Sheet:
         """Whether `mark` was called."""
         return self._began is not None
 
-    def mark(self, u: int) -> None:
-        """The book is at `u`: the first call begins the measurement, the last ends it."""
-        now = (time.perf_counter(), time.process_time(), u)
+    def mark(self, number: int) -> None:
+        """So many messages are in the book, counted from anywhere: the first call begins the measurement, the last
+        ends it."""
+        now = (time.perf_counter(), time.process_time(), number)
         if self._began is None:
             self._began = now
         self._ended = now
 
+    def keep(self, bids: list[Level], asks: list[Level], symbol: str = INSTRUMENT.symbol) -> None:
+        """A book as it is at the end, best level first."""
+        self.books[symbol] = Kept(bids=bids, asks=asks)
+
     def outcome(self, error: str = "") -> Outcome:
         began = self._began or self._ended
         wall_s, cpu_s, messages = (end - begin for end, begin in zip(self._ended, began, strict=True))
+        now_mb, peak_mb = resident_mb(os.getpid())
         return Outcome(
             messages=int(messages),
             wall_s=wall_s,
             cpu_s=cpu_s,
             stamps=self.stamps,
-            peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _TO_MB,
-            bids=self.bids,
-            asks=self.asks,
+            resident_mb=now_mb,
+            peak_mb=peak_mb,
+            books=self.books,
+            queue_peak=self.queue_peak,
+            lag_s=self.lag_s,
             error=error,
         )
 
 
-async def run_orderflow(job: Job, sheet: Sheet) -> None:
+async def run_orderflow(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> None:
     """Everything between the socket and the book, as `app.Monitor` puts it together."""
     engine = Engine([(INSTRUMENT, job.depth)], clock=time.monotonic_ns)
     queue = EventQueue(QueuePolicy().events)
     retry = RetryPolicy()
-    feed = Feed("bench", job.url, INSTRUMENT.category, [(INSTRUMENT, job.depth)], queue, LinkPolicy())
+    books = [(INSTRUMENT, job.depth)]
+    feed = Feed("bench", job.url, INSTRUMENT.category, books, queue, LinkPolicy(), ssl_context=context)
     book = engine.books[INSTRUMENT]
     done = trio.Event()
     apply = _stamping(engine, job.last_u, sheet, done) if job.stamp else _applying(engine, job.last_u, sheet, done)
+    gc.freeze()  # as the program does
     async with trio.open_nursery() as nursery:
         nursery.start_soon(feed.run, retry, AttemptBudget(retry), _ignore, random.random)
         nursery.start_soon(_run_books, queue, apply)
@@ -118,8 +162,8 @@ async def run_orderflow(job: Job, sheet: Sheet) -> None:
         nursery.cancel_scope.cancel(reason="every message is in the book")
     if book.counters.gaps or book.counters.snapshots != 1:
         raise RuntimeError(f"not one unbroken chain: {book.counters.freeze()}")
-    sheet.bids = book.levels.top_bids(job.depth)
-    sheet.asks = book.levels.top_asks(job.depth)
+    sheet.queue_peak = queue.statistics().peak
+    sheet.keep(book.levels.top_bids(job.depth), book.levels.top_asks(job.depth))
 
 
 async def _run_books(queue: EventQueue, apply: Apply) -> None:
@@ -164,20 +208,34 @@ def _ignore(change: LinkChanged) -> None:
     """Nobody looks at the link's states here."""
 
 
-CLIENTS: Final[Mapping[str, Client]] = {"orderflow": run_orderflow, "plain": run_plain}
-"""Name -> client; `orderflow` comes first, the others are what it is compared with."""
+async def _run_program(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> None:
+    from orderflow.bench.program import run_program
+
+    await run_program(job, sheet)
+
+
+COMPARED: Final = ("orderflow", "plain")
+"""Always measured; orderflow comes first."""
+CLIENTS: Final[Mapping[str, Client]] = {
+    "orderflow": run_orderflow,
+    "plain": run_plain,
+    "trio-websocket": run_bare,
+    "program": _run_program,
+}
+"""Name -> client; what is not among them is a rival."""
 
 
 async def run_job(job: Job) -> Outcome:
     """Run one client to its last message; what goes wrong is told in the outcome."""
     sheet = Sheet()
+    context = make_ssl_context(job.ca_file) if job.ca_file else None
     try:
         with trio.fail_after(job.timeout_s):
-            await CLIENTS[job.client](job, sheet)
+            await CLIENTS[job.client](job, sheet, context)
     except trio.TooSlowError:
         return sheet.outcome(f"not done after {job.timeout_s:g} s")
     except Exception as exc:  # noqa: BLE001 - the border of a process: its parent reports it
-        return sheet.outcome(f"{type(exc).__name__}: {exc}")
+        return sheet.outcome(_told(exc))
     return sheet.outcome()
 
 
@@ -189,10 +247,19 @@ def perform(job: Job) -> Outcome:
 
     sheet = Sheet()
     try:
-        run_rival(job, sheet, None)
+        run_rival(job, sheet)
+    except TimeoutError:
+        return sheet.outcome(f"not done after {job.timeout_s:g} s")
     except Exception as exc:  # noqa: BLE001 - as above
-        return sheet.outcome(f"{type(exc).__name__}: {exc}")
+        return sheet.outcome(_told(exc))
     return sheet.outcome()
+
+
+def _told(error: BaseException) -> str:
+    """The first thing that went wrong."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

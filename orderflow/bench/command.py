@@ -1,16 +1,18 @@
-"""`orderflow bench`: measure, print, judge."""
+"""`orderflow bench`: measure or look up, print, judge."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orderflow.bench.machine import describe_machine
 from orderflow.bench.plan import make_plan
-from orderflow.bench.report import make_report, to_json, write_table
+from orderflow.bench.report import make_report, read_report, to_json, with_changes
 from orderflow.bench.stages import Bench
+from orderflow.bench.table import write_markdown, write_table
 from orderflow.core.errors import ConfigError, OrderflowError
 from orderflow.core.text import escape_text
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    from orderflow.bench.plan import Plan
+    from orderflow.bench.report import Report
+
 EXIT_BROKEN: Final = 1
 EXIT_TERMINATED: Final = 143
 
@@ -26,24 +31,35 @@ EXIT_TERMINATED: Final = 143
 def main(args: argparse.Namespace) -> int:
     """Run `orderflow bench`. Returns: 0; 1 when a limit is broken or something measured did not do its work.
 
-    Raises: ConfigError for options that cannot be.
+    Raises: ConfigError for options that cannot be and files that are no report.
     """
-    plan = make_plan(args)
-    bench = Bench(plan, _say)
+    before = read_report(Path(args.compare), "--compare") if args.compare else None  # before minutes of measuring
     try:
-        with _children_end_with_us():
-            machine = describe_machine()
-            report = make_report(machine, plan, bench.frame_facts(), bench.run())
+        report = read_report(Path(args.report), "--report") if args.report else _measure(make_plan(args))
     except ConfigError:
         raise
     except OrderflowError as exc:
         sys.stderr.write(f"orderflow bench: {escape_text(str(exc), 1000)}\n")
         return EXIT_BROKEN
+    _show(with_changes(report, before) if before is not None else report, args)
+    return 0 if report.ok else EXIT_BROKEN
+
+
+def _measure(plan: Plan) -> Report:
+    """Raises: OrderflowError when something measured did not do its work."""
+    bench = Bench(plan, _say)
+    with _children_end_with_us():
+        machine = describe_machine()
+        return make_report(machine, plan, bench.frame_facts(), bench.run())
+
+
+def _show(report: Report, args: argparse.Namespace) -> None:
     if args.json:
         sys.stdout.write(to_json(report) + "\n")
+    elif args.markdown:
+        write_markdown(report, sys.stdout)
     else:
         write_table(report, sys.stdout)
-    return 0 if report.holds else EXIT_BROKEN
 
 
 @contextmanager

@@ -28,12 +28,16 @@ if TYPE_CHECKING:
     Window = tuple[Sequence[TickLevel], Sequence[TickLevel]]
 
 WINDOW_MS: Final = {50: 80, 200: 100, 1000: 200}
+_PHASES: Final = 16  # places of a period at which a track can begin
 _MARKET_START_MS: Final = 1_790_000_000_000  # fixed: the market's history, and so every message, hangs on it
 _WARM_UP_MS: Final = 2000
+_SYMBOL: Final = INSTRUMENT.symbol.encode()
 _U: Final = re.compile(rb'(?<="u":)[0-9]+(?=,"seq")')
 
 TextLevels = dict[str, str]
 """price text -> size text"""
+Sides = tuple[TextLevels, TextLevels]
+"""bids, asks"""
 
 
 class FrameFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,30 +89,50 @@ class Frames:
         self.snapshot = publisher.snapshot(start_ms + 1)
         self._halves: list[tuple[bytes, bytes]] = []
         self._period: list[bytes] = []
-        for _ in range(2 * (windows - 1)):
+        self._snapshots = {0: self.snapshot}
+        self._books: dict[int, Sides] = {}
+        period = 2 * (windows - 1)
+        for place in range(period):
+            if place in _phases(period):
+                self._snapshots[place] = _numbered(publisher.snapshot(reel.last_ms + 1), FIRST_U)
             reel.turn(interval_ms)
             for raw in publisher.poll(reel.last_ms + 1):
-                number_at = _U.search(raw)
-                assert number_at is not None
                 self._period.append(raw)
-                self._halves.append((raw[: number_at.start()], raw[number_at.end() :]))
+                self._halves.append(_split(raw))
+
+    def track(self, symbol: str, number: int = 0) -> Track:
+        """The messages of a topic of `symbol`. Other `number`s begin at other places of the period."""
+        places = sorted(self._snapshots)
+        return Track(self, symbol, places[number % len(places)])
+
+    def snapshot_at(self, place: int) -> bytes:
+        """The whole book before the period's delta number `place`, of those that begin a track; its `u` is FIRST_U."""
+        return self._snapshots[place]
 
     def last_u(self, count: int) -> int:
         """`u` of the last of `count` deltas."""
         return FIRST_U + count
 
-    def deltas(self, count: int, start: int = 0) -> list[bytes]:
-        """`count` deltas that continue the snapshot, or the `start` deltas before them."""
+    def deltas(self, count: int, start: int = 0, place: int = 0) -> list[bytes]:
+        """`count` deltas that continue the snapshot of `place`, or the `start` deltas before them."""
         halves = self._halves
         period = len(halves)
-        numbered = range(start, start + count)
-        return [b"%b%d%b" % (halves[i % period][0], FIRST_U + 1 + i, halves[i % period][1]) for i in numbered]
+        return [
+            b"%b%d%b" % (halves[at % period][0], FIRST_U + 1 + at - place, halves[at % period][1])
+            for at in range(place + start, place + start + count)
+        ]
 
-    def book_after(self, count: int) -> tuple[TextLevels, TextLevels]:
+    def book_after(self, count: int) -> Sides:
         """Bids and asks after `count` deltas, worked out from the messages' text by means the program does not use."""
+        place = count % len(self._period)
+        if place not in self._books:
+            self._books[place] = self._work_out(place)
+        return self._books[place]
+
+    def _work_out(self, place: int) -> Sides:
         bids: TextLevels = {}
         asks: TextLevels = {}
-        for raw in (self.snapshot, *self._period[: count % len(self._period)]):
+        for raw in (self.snapshot, *self._period[:place]):
             data = json.loads(raw)["data"]
             for side, levels in ((bids, data["b"]), (asks, data["a"])):
                 for price, size in levels:
@@ -127,6 +151,41 @@ class Frames:
             levels=round(sum(levels) / len(levels), 1),
             levels_max=max(levels),
         )
+
+
+class Track:
+    """The messages of one topic among many. Made by `Frames.track`."""
+
+    def __init__(self, frames: Frames, symbol: str, place: int) -> None:
+        self._frames = frames
+        self._symbol = symbol.encode()
+        self._place = place
+        self.snapshot = self._named(frames.snapshot_at(place))
+
+    def deltas(self, count: int) -> list[bytes]:
+        """The first `count` deltas behind the snapshot."""
+        return [self._named(raw) for raw in self._frames.deltas(count, place=self._place)]
+
+    def book_after(self, count: int) -> Sides:
+        return self._frames.book_after(self._place + count)
+
+    def _named(self, raw: bytes) -> bytes:
+        return raw.replace(_SYMBOL, self._symbol)
+
+
+def _phases(period: int) -> range:
+    return range(0, period, max(1, period // _PHASES))
+
+
+def _split(raw: bytes) -> tuple[bytes, bytes]:
+    """What stands before the number `u`, and behind it."""
+    number_at = _U.search(raw)
+    assert number_at is not None
+    return raw[: number_at.start()], raw[number_at.end() :]
+
+
+def _numbered(raw: bytes, u: int) -> bytes:
+    return b"%d".join(_split(raw)) % u
 
 
 def _take_windows(depth: int, count: int, seed: int, interval_ms: int) -> list[Window]:

@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from orderflow.bench.certificate import HOST, papers
 from orderflow.bench.client import CLIENTS, Job, Outcome
 from orderflow.bench.results import Figure, Spread, single, spread
 from orderflow.bench.server import Listening, Orders, Report
 from orderflow.bench.spawn import child_environment, module_command, spawned
-from orderflow.bench.subject import FIRST_U
 from orderflow.core.errors import OrderflowError
 from orderflow.core.text import escape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from orderflow.bench.certificate import Papers
     from orderflow.bench.plan import Plan
 
 _MARGIN_S: Final = 20.0
-_SLOWEST: Final = 2000  # messages/s that a client must reach in a flood, or it is given up
+_SLOWEST: Final = 1000  # messages/s that a client must reach in a flood, or it is given up
 _SHARE: Final = {50: 1.0, 200: 0.5, 1000: 0.25}  # of the plan's flood, by depth
-_EDGE: Final = 50  # first messages of a paced run, not counted: the client has only just started
+_TLS_SHARE: Final = 0.5
+_EDGE_S: Final = 0.1  # of a paced run, not counted: the client has only just started
 
 
 class LoopbackError(OrderflowError):
@@ -41,25 +43,43 @@ class Run(NamedTuple):
 
 
 class Server:
-    """The server process. Made by `open_server`."""
+    """The server process. Made by `open_server`. Args: ca_file: of its authority; "" without TLS."""
 
-    def __init__(self, process: subprocess.Popen[bytes], depth: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], depth: int, ca_file: str) -> None:
         self._process = process
         self._depth = depth
+        self._ca_file = ca_file
         self._port = msgspec.json.decode(self._line(), type=Listening).port
 
-    def run(self, client: str, count: int, rate: float) -> Run:
-        """Let one client have `count` messages; rate 0 is a flood. Raises: LoopbackError."""
-        lasts_s = count / rate if rate else count / _SLOWEST
+    def run(
+        self,
+        client: str,
+        count: int,
+        rate: float,
+        *,
+        python: str = "",
+        symbols: tuple[str, ...] = (),
+        interval_s: float = 1.0,
+        idle_s: float = 0.0,
+    ) -> Run:
+        """Let one client have `count` messages; rate 0 is a flood. The rest: see `Job`. Raises: LoopbackError."""
+        lasts_s = (count / rate if rate else count / _SLOWEST) + idle_s
+        scheme = "wss" if self._ca_file else "ws"
+        topics = len(symbols) or 1
         job = Job(
             client=client,
-            url=f"ws://127.0.0.1:{self._port}/v5/public/linear?count={count}&rate={rate:g}",
+            url=f"{scheme}://{HOST}:{self._port}/v5/public/linear?count={count}&rate={rate:g}&topics={topics}",
             depth=self._depth,
-            last_u=FIRST_U + count,
+            count=count,
             stamp=bool(rate),
             timeout_s=lasts_s + _MARGIN_S,
+            ca_file=self._ca_file,
+            interval_s=interval_s,
+            idle_s=idle_s,
         )
-        outcome = _run_client(job)
+        if symbols:
+            job = msgspec.structs.replace(job, symbols=symbols)
+        outcome = _run_client(job, python)
         report = msgspec.json.decode(self._line(), type=Report)
         fault = find_fault(outcome, report)
         if fault:
@@ -75,20 +95,23 @@ class Server:
 
 
 @contextmanager
-def open_server(depth: int, windows: int, seed: int) -> Iterator[Server]:
+def open_server(depth: int, windows: int, seed: int, tls: Papers | None = None) -> Iterator[Server]:
     """A server process for one depth. Raises: LoopbackError."""
-    orders = msgspec.json.encode(Orders(depth=depth, windows=windows, seed=seed)).decode()
-    with spawned(module_command("orderflow.bench.server", orders)) as process:
-        yield Server(process, depth)
+    orders = Orders(depth=depth, windows=windows, seed=seed, key_file=tls.key_file if tls else "")
+    with spawned(module_command("orderflow.bench.server", msgspec.json.encode(orders).decode())) as process:
+        yield Server(process, depth, tls.ca_file if tls else "")
 
 
-def _run_client(job: Job) -> Outcome:
+def _run_client(job: Job, python: str = "") -> Outcome:
     """Run one client in a process of its own. Raises: LoopbackError."""
-    command = module_command("orderflow.bench.client", msgspec.json.encode(job).decode())
+    command = module_command("orderflow.bench.client", msgspec.json.encode(job).decode(), python=python)
     done = subprocess.run(command, capture_output=True, env=child_environment(), check=False)
     if done.returncode:
         raise LoopbackError(f"{job.client}: {done.stderr.decode('utf-8', 'replace').strip()[-500:]}")
-    outcome = msgspec.json.decode(done.stdout, type=Outcome)
+    try:
+        outcome = msgspec.json.decode(done.stdout, type=Outcome)
+    except msgspec.MsgspecError as exc:  # a library that prints
+        raise LoopbackError(f"{job.client}: no outcome: {exc}") from None
     if outcome.error:
         raise LoopbackError(f"{job.client}: {outcome.error}")
     return outcome
@@ -98,11 +121,15 @@ def find_fault(outcome: Outcome, report: Report) -> str:
     """What is wrong with a run: messages lost, or a book that is not the server's, level by level; "" for nothing."""
     if outcome.stamps and len(outcome.stamps) != report.sent:
         return f"{len(outcome.stamps)} of {report.sent} messages came"
-    for side, got, true in (("bids", outcome.bids, report.bids), ("asks", outcome.asks, report.asks)):
-        want = sorted(((float(price), float(size)) for price, size in true.items()), reverse=side == "bids")
-        if got != want:
-            wrong = len(set(got) ^ set(want))
-            return f"{side} differ from the server's in {wrong} levels of {len(want)}"
+    if outcome.books.keys() != report.books.keys():
+        return f"{len(outcome.books)} books, the server has {len(report.books)}"
+    for symbol, truth in report.books.items():
+        book = outcome.books[symbol]
+        for side, got, true in (("bids", book.bids, truth.bids), ("asks", book.asks, truth.asks)):
+            want = sorted(((float(price), float(size)) for price, size in true.items()), reverse=side == "bids")
+            if got != want:
+                wrong = len(set(got) ^ set(want))
+                return f"{symbol}: {side} differ from the server's in {wrong} levels of {len(want)}"
     return f"the server says: {report.error}" if report.error else ""
 
 
@@ -111,29 +138,78 @@ def find_fault(outcome: Outcome, report: Report) -> str:
 
 def measure_flood(plan: Plan, depth: int) -> list[Figure]:
     """Messages/s and processor time a message of every client, back to back. Raises: LoopbackError."""
+    return _flood(plan, depth, "flood", _SHARE[depth], None)
+
+
+def measure_paced(plan: Plan, depth: int) -> list[Figure]:
+    """Latency from the scheduled send time to the applied book at each rate. Raises: LoopbackError.
+
+    The server's own lateness is part of it, and a figure of its own.
+    """
+    rates = plan.rates if depth == plan.depths[0] else (plan.rate,)
+    return [figure for rate in rates for figure in _paced(plan, depth, rate, "paced", None)]
+
+
+def measure_tls(plan: Plan) -> list[Figure]:
+    """Both over TLS, at the first depth and the plan's rate. Raises: LoopbackError."""
+    depth = plan.depths[0]
+    with papers() as tls:
+        return [
+            *_flood(plan, depth, "tls", _SHARE[depth] * _TLS_SHARE, tls),
+            *_paced(plan, depth, plan.rate, "tls", tls),
+        ]
+
+
+def _flood(plan: Plan, depth: int, stage: str, share: float, tls: Papers | None) -> list[Figure]:
     rates: dict[str, list[Spread]] = defaultdict(list)
     costs: dict[str, list[Spread]] = defaultdict(list)
-    for client, run in _rounds(plan, depth, round(plan.flood * _SHARE[depth]), 0):
+    peaks: dict[str, list[Spread]] = defaultdict(list)
+    for client, run in _rounds(plan, depth, round(plan.flood * share), 0, tls):
         outcome = run.outcome
+        if not outcome.messages:
+            raise LoopbackError(f"{client}: took everything in one read: too few messages to measure")
         rates[client].append(single(outcome.messages / outcome.wall_s))
         costs[client].append(single(outcome.cpu_s / outcome.messages * 1e6))
+        peaks[client].append(single(outcome.peak_mb))
+    found = (("messages", "msg/s", rates), ("processor time a message", "us", costs), ("peak memory", "MB", peaks))
     return [
-        *(_flood("messages", client, "msg/s", depth, found, more_is_better=True) for client, found in rates.items()),
-        *(_flood("processor time a message", client, "us", depth, found) for client, found in costs.items()),
+        Figure(
+            stage=stage, name=name, case=client, unit=unit, rounds=tuple(rounds), depth=depth,
+            more_is_better=name == "messages",
+        )
+        for name, unit, by_client in found
+        for client, rounds in by_client.items()
+    ]  # fmt: skip
+
+
+def _paced(plan: Plan, depth: int, rate: float, stage: str, tls: Papers | None) -> list[Figure]:
+    spreads: dict[str, list[Spread]] = defaultdict(list)
+    late: list[Spread] = []
+    for client, run in _rounds(plan, depth, max(20, round(rate * plan.paced_s)), rate, tls):
+        spreads[client].append(spread(latencies(run)))
+        if run.report.late is not None:
+            late.append(run.report.late)
+    found: list[tuple[str, str, Sequence[Spread]]] = [
+        ("sent to book", name, rounds) for name, rounds in spreads.items()
+    ]
+    return [
+        Figure(stage=stage, name=name, case=case, unit="us", rounds=tuple(rounds), depth=depth, rate=rate)
+        for name, case, rounds in [*found, ("server late", "server", late)]
     ]
 
 
-def _rounds(plan: Plan, depth: int, count: int, rate: float) -> Iterator[tuple[str, Run]]:
+def _rounds(plan: Plan, depth: int, count: int, rate: float, tls: Papers | None) -> Iterator[tuple[str, Run]]:
     """Every client's runs, the clients in turn. Another library that does not get there is named and left out.
 
     Raises: LoopbackError for our own.
     """
     clients = list(plan.clients)
-    with open_server(depth, plan.windows, plan.seed) as server:
+    with open_server(depth, plan.windows, plan.seed, tls) as server:
         for _ in range(plan.rounds):
             for client in clients.copy():
+                python = "" if client in CLIENTS else plan.peers_python
                 try:
-                    yield client, server.run(client, count, rate)
+                    yield client, server.run(client, count, rate, python=python)
                 except LoopbackError as exc:
                     if client in CLIENTS:
                         raise
@@ -141,34 +217,8 @@ def _rounds(plan: Plan, depth: int, count: int, rate: float) -> Iterator[tuple[s
                     clients.remove(client)
 
 
-def _flood(
-    name: str, client: str, unit: str, depth: int, rounds: Sequence[Spread], *, more_is_better: bool = False
-) -> Figure:
-    return Figure(
-        stage="flood", name=name, case=client, unit=unit, rounds=tuple(rounds), depth=depth,
-        more_is_better=more_is_better,
-    )  # fmt: skip
-
-
-def measure_paced(plan: Plan, depth: int) -> list[Figure]:
-    """Latency from the scheduled send time to the applied book at the plan's rate. Raises: LoopbackError.
-
-    The server's own lateness is part of it, and a figure of its own.
-    """
-    spreads: dict[str, list[Spread]] = defaultdict(list)
-    late: list[Spread] = []
-    for client, run in _rounds(plan, depth, plan.paced, plan.rate):
-        spreads[client].append(spread(latencies(run)))
-        if run.report.late is not None:
-            late.append(run.report.late)
-    found = [("sent to book", client, rounds) for client, rounds in spreads.items()]
-    return [
-        Figure(stage="paced", name=name, case=case, unit="us", rounds=tuple(rounds), depth=depth, rate=plan.rate)
-        for name, case, rounds in [*found, ("server late", "server", late)]
-    ]
-
-
 def latencies(run: Run) -> list[int]:
     """Nanoseconds from when each delta was due to when it was in the book; the first few are left out."""
     first_ns, step_ns = run.report.first_ns, run.report.step_ns
-    return [at - first_ns - number * step_ns for number, at in enumerate(run.outcome.stamps)][_EDGE:]
+    edge = min(len(run.outcome.stamps) // 2, round(_EDGE_S * 1e9 / step_ns))
+    return [at - first_ns - number * step_ns for number, at in enumerate(run.outcome.stamps)][edge:]

@@ -12,20 +12,30 @@ STAGES: Final = {
     "message": "one whole message: frame text to book, with every check",
     "tick": "one metrics tick, alone and with the bundled plugins",
     "flood": "socket to book over loopback as fast as it goes, beside a plain trio-websocket client",
-    "paced": "socket to book at --rate: latency from the scheduled send time",
-    "memory": "resident memory of `orderflow run` with 1 and 10 symbols",
+    "paced": "socket to book at a fixed rate: latency from the scheduled send time",
+    "tls": "flood and paced over wss://, with an authority made for the run",
+    "memory": "resident memory of `orderflow run`",
     "startup": "exec to first live book, `orderflow --help`, imports",
+    "cost": "what one more symbol, tick, plugin or alert rule costs",
+    "scale": "the whole program with many symbols: ticks beside the feed, processor share, nothing lost",
 }
+QUICK_STAGES: Final = tuple(name for name in STAGES if name not in ("tls", "cost", "scale"))
+PEER_STAGES: Final = ("flood", "paced", "tls")
+"""Those in which clients are compared."""
 DEPTHS: Final = (50, 200, 1000)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options. Everything is measured by default, which takes a few minutes; `--quick` takes well under one."""
     add = parser.add_argument
-    add("--quick", action="store_true", help="one short round of everything: a first impression")
-    add("--json", action="store_true", help="print one JSON object with every figure of every round")
-    add("--depth", type=int, nargs="+", choices=DEPTHS, metavar="N", help="book depths (default: 50 200 1000)")
-    add("--rate", type=float, default=500.0, metavar="N", help="messages/s when cold or paced (default: %(default)g)")
-    add("--rounds", type=int, metavar="N", help="rounds, of which the median is shown (default: 3; quick: 1)")
-    add("--peers", action="store_true", help="flood and paced: every other client installed, in the same rounds")
+    add("--quick", action="store_true", help="short rounds at depth 50, no tls, cost, scale: a first impression")
     add("--only", nargs="+", choices=tuple(STAGES), metavar="STAGE", help="some of: " + ", ".join(STAGES))
+    add("--depth", type=int, nargs="+", choices=DEPTHS, metavar="N", help="book depths (default: 50 200 1000)")
+    add("--rate", type=float, metavar="N", help="messages/s when cold or paced (default: 500; paced also 50 and 5000)")
+    add("--rounds", type=int, metavar="N", help="rounds, of which the median is shown (default: 3)")
+    add("--peers", action="store_true", help="compare every other client that is installed, in the same rounds")
+    add("--peers-python", metavar="FILE", help="the interpreter they are installed for (default: this one)")
+    add("--json", action="store_true", help="print one JSON object with every figure of every round")
+    add("--markdown", action="store_true", help="print tables for a document")
+    add("--compare", metavar="FILE", help="ratios to an earlier run, as --json printed it")
+    add("--report", metavar="FILE", help="measure nothing: show an earlier run, as --json printed it")

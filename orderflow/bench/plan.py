@@ -6,58 +6,86 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from orderflow.bench.options import DEPTHS, STAGES
+from orderflow.bench.client import COMPARED
+from orderflow.bench.options import DEPTHS, PEER_STAGES, QUICK_STAGES, STAGES
 from orderflow.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import argparse
 
+BARE = "trio-websocket"
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Sample counts are per round; `rate` is messages/s of everything that is not back to back."""
+    """Sample counts are per round; `rate` is messages/s of everything that is not back to back.
+
+    Args:
+        rates: of the paced stage at the first depth; deeper books are paced at `rate`.
+        clients: of flood, paced and tls; ours first.
+        peers_python: the interpreter of the rivals among them; "" is ours.
+    """
 
     stages: tuple[str, ...] = tuple(STAGES)
     depths: tuple[int, ...] = DEPTHS
     rate: float = 500.0
-    clients: tuple[str, ...] = ("orderflow", "plain")  # of flood and paced; ours first
+    rates: tuple[float, ...] = (50.0, 500.0, 5000.0)
+    clients: tuple[str, ...] = COMPARED
+    peers_python: str = ""
     rounds: int = 3
     seed: int = 7
     windows: int = 500  # distinct states of the simulated book; the messages walk through them to and fro
     hot: int = 4000  # messages back to back
-    cold: int = 500  # messages with a pause before each
-    ticks: int = 500
+    cold: int = 400  # messages with a pause before each
+    ticks: int = 400
     flood: int = 60_000  # messages through a socket as fast as it goes; fewer of the longer ones of deeper books
-    paced: int = 1500  # messages through a socket at `rate`
-    watch_s: float = 4.0  # how long a process runs before its memory is read
+    paced_s: float = 4.0  # how long messages come at a fixed rate
+    watch_s: float = 3.0  # how long a process runs before its memory is read
     starts: int = 5  # processes started for each start-up figure
+    crowd: int = 200  # symbols, plugins, ... of which the cost of one is worked out
+    scale_s: float = 4.0  # how long many symbols are fed
 
 
 QUICK = Plan(
-    depths=(50,), rounds=3, windows=150, hot=2000, cold=200, ticks=200, flood=30_000, paced=500, watch_s=1.5, starts=2
-)
+    stages=QUICK_STAGES, depths=(50,), rates=(500.0,), windows=150, hot=2000, cold=200, ticks=100, flood=30_000,
+    paced_s=1.0, watch_s=1.0, starts=2, crowd=50, scale_s=1.0,
+)  # fmt: skip
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
-    """The plan that the options ask for. Raises: ConfigError for a rate or a number of rounds that cannot be."""
+    """The plan that the options ask for. Raises: ConfigError for values that cannot be and rivals that are not."""
     problems = []
-    if not 1 <= args.rate <= 20_000:
+    if args.rate is not None and not 1 <= args.rate <= 20_000:
         problems.append(f"option --rate: {args.rate:g}: expected 1 to 20000 messages a second")
     if args.rounds is not None and not 1 <= args.rounds <= 1000:
         problems.append(f"option --rounds: {args.rounds}: expected 1 to 1000")
+    if args.peers_python is not None and not args.peers:
+        problems.append("option --peers-python: nobody is compared; add --peers")
     if problems:
         raise ConfigError(*problems)
-    base = QUICK if args.quick else Plan()
+    plan = QUICK if args.quick else Plan()
+    if args.peers:
+        plan = _with_peers(plan, args.peers_python or "")
+    changes: dict[str, object] = {}
+    if args.only is not None:
+        changes["stages"] = tuple(stage for stage in STAGES if stage in args.only)
+    if args.depth:
+        changes["depths"] = tuple(sorted(set(args.depth)))
+    if args.rate is not None:
+        changes |= {"rate": args.rate, "rates": (args.rate,)}
+    if args.rounds is not None:
+        changes["rounds"] = args.rounds
+    return msgspec.structs.replace(plan, **changes)
+
+
+def _with_peers(plan: Plan, python: str) -> Plan:
+    """The stages in which clients are compared, with all of them, at one depth and one rate."""
+    from orderflow.bench.field import find_rivals
+
     return msgspec.structs.replace(
-        base,
-        stages=tuple(stage for stage in STAGES if args.only is None or stage in args.only),
-        depths=tuple(sorted(set(args.depth))) if args.depth else base.depths,
-        rate=args.rate,
-        clients=(*base.clients, *(_peers() if args.peers else ())),
-        rounds=args.rounds or base.rounds,
+        plan,
+        stages=PEER_STAGES,
+        depths=plan.depths[:1],
+        rates=(plan.rate,),
+        clients=(*plan.clients, BARE, *find_rivals(python).rivals),
+        peers_python=python,
     )
-
-
-def _peers() -> tuple[str, ...]:
-    from orderflow.bench.rivals import installed
-
-    return installed()

@@ -8,9 +8,9 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from orderflow.bench.memory import resident_mb
 from orderflow.bench.results import Figure, single
 from orderflow.bench.spawn import child_environment, module_command, orderflow_command, spawned
 from orderflow.core.errors import OrderflowError
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from orderflow.bench.plan import Plan
 
-SYMBOLS: Final = (1, 10)
-_LIMIT_DEPTH: Final = 50  # of the books in these stages
+CROWDS: Final = ((1, 50), (10, 50), (10, 200))
+"""(symbols, depth) of the runs of which the memory is read."""
+_START_DEPTH: Final = 50
 _STARTS: Final[Mapping[str, Sequence[str]]] = {
     "python -c pass": (sys.executable, "-c", "pass"),
     "import orderflow.app": (sys.executable, "-c", "import orderflow.app"),
@@ -77,33 +78,20 @@ def wait_live(process: subprocess.Popen[bytes], books: int = 1) -> None:
     raise ProcessError(f"`orderflow run` ended with {len(live)} of {books} books live")
 
 
-def resident_mb(pid: int) -> tuple[float, float]:
-    """Resident memory of a process now and at its peak, in MB (2**20 bytes)."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text("ascii", "replace")
-    except OSError:  # no such file system: ps knows the present value alone
-        listed = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=True)
-        now = int(listed.stdout) / 1024
-        return now, now
-    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    now, peak = (int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
-    return now, peak
-
-
 # --- the stages ---------------------------------------------------------------------------------------------------
 
 
 def measure_memory(plan: Plan) -> list[Figure]:
     """Peak resident memory of `orderflow run` after its books were live for a while. Raises: ProcessError."""
     figures = []
-    for symbols in SYMBOLS:
-        with local_exchange(symbols) as (environment, names), monitor(environment, names, _LIMIT_DEPTH) as process:
+    for symbols, depth in CROWDS:
+        with local_exchange(symbols) as (environment, names), monitor(environment, names, depth) as process:
             wait_live(process, symbols)
             _drain(process, plan.watch_s)
             peak = resident_mb(process.pid)[1]
         case = f"{symbols} symbol{'s' if symbols > 1 else ''}"
         rounds = (single(peak),)
-        figures.append(Figure(stage="memory", name="memory", case=case, unit="MB", rounds=rounds, depth=_LIMIT_DEPTH))
+        figures.append(Figure(stage="memory", name="memory", case=case, unit="MB", rounds=rounds, depth=depth))
     return figures
 
 
@@ -123,7 +111,7 @@ def measure_startup(plan: Plan) -> list[Figure]:
             for name, command in _STARTS.items():
                 seconds[name].append(_time_command(command))
             began = time.perf_counter()
-            with monitor(environment, names, _LIMIT_DEPTH) as process:
+            with monitor(environment, names, _START_DEPTH) as process:
                 wait_live(process)
                 seconds["first live book"].append(time.perf_counter() - began)
     return [

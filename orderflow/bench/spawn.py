@@ -18,8 +18,9 @@ _SOURCE: Final = str(Path(orderflow.__file__).resolve().parent.parent)
 _STOP_S: Final = 5.0
 
 
-def module_command(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", module, *arguments]
+def module_command(module: str, *arguments: str, python: str = "") -> list[str]:
+    """Args: python: another interpreter than ours."""
+    return [python or sys.executable, "-m", module, *arguments]
 
 
 def orderflow_command(*arguments: str) -> list[str]:

@@ -39,8 +39,11 @@ class Bench:
             "tick": self._tick,
             "flood": self._flood,
             "paced": self._paced,
+            "tls": self._tls,
             "memory": self._memory,
             "startup": self._startup,
+            "cost": self._cost,
+            "scale": self._scale,
         }
         figures: list[Figure] = []
         for name in self._plan.stages:
@@ -128,6 +131,11 @@ class Bench:
 
         return [figure for depth in self._plan.depths for figure in measure_paced(self._plan, depth)]
 
+    def _tls(self) -> list[Figure]:
+        from orderflow.bench.loopback import measure_tls
+
+        return measure_tls(self._plan)
+
     def _memory(self) -> list[Figure]:
         from orderflow.bench.processes import measure_memory
 
@@ -137,6 +145,16 @@ class Bench:
         from orderflow.bench.processes import measure_startup
 
         return measure_startup(self._plan)
+
+    def _cost(self) -> list[Figure]:
+        from orderflow.bench.cost import measure_cost
+
+        return measure_cost(self._plan)
+
+    def _scale(self) -> list[Figure]:
+        from orderflow.bench.scale import measure_scale
+
+        return measure_scale(self._plan)
 
 
 COLD: Final = "cold"

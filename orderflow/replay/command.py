@@ -47,7 +47,6 @@ class Job:
         loaded = load(env=args.env or _known_env(self.session.env), options=options, settings_file=args.config)
         self.settings: Settings = loaded.settings
         logs.configure(self.settings.log_level, colour=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
-        self._host: PluginHost | None = None
         begin_ns = self.session.started_ns
         self.from_ns = parse_moment(args.from_time, begin_ns) if args.from_time else None
         self.to_ns = parse_moment(args.to_time, begin_ns) if args.to_time else None
@@ -64,17 +63,10 @@ class Job:
 
     def make_host(self) -> PluginHost:
         """Plugins as the settings have them; no call is too slow, so that every machine comes to the same result."""
-        self.close()
         setup = set_up(self.settings.plugins, bundled.plugins_folder(), clock=lambda: 0.0)
-        self._host = setup.host
         setup.check_settings()
         log_problems(setup.problems)
         return setup.host
-
-    def close(self) -> None:
-        """End the processes of isolated plugins of the session before."""
-        if self._host is not None:
-            self._host.close()
 
     def window(self, sink: Sink) -> Window:
         """What lies between `--from` and `--to` for `sink`."""
@@ -159,7 +151,6 @@ def _drive(
             progress=shown,
         )
     finally:
-        job.close()
         if shown is not None:
             sys.stderr.write("\r\x1b[K")
 

@@ -53,6 +53,27 @@ def test_the_real_engine_follows_them_through_several_periods(frames: Frames) ->
     assert (counters.updates, counters.gaps, counters.crossed, counters.unknown_deletes) == (count + 1, 0, 0, 0)
 
 
+@pytest.mark.parametrize("number", [0, 1, 5])
+def test_a_track_is_an_unbroken_chain_of_its_own_symbol(frames: Frames, number: int) -> None:
+    track = frames.track("XRPUSDT", number)
+    messages = [json.loads(raw) for raw in (track.snapshot, *track.deltas(30))]
+    assert {(each["topic"], each["data"]["s"]) for each in messages} == {
+        (f"orderbook.{frames.depth}.XRPUSDT", "XRPUSDT")
+    }
+    assert [each["data"]["u"] for each in messages] == list(range(FIRST_U, FIRST_U + 31))
+    book: dict[str, dict[str, str]] = {"b": {}, "a": {}}
+    for each in messages:
+        for side, levels in book.items():
+            levels.update(each["data"][side])
+            for price in [price for price, size in levels.items() if not float(size)]:
+                del levels[price]
+    assert (book["b"], book["a"]) == track.book_after(30)
+
+
+def test_tracks_begin_at_different_places(frames: Frames) -> None:
+    assert len({frames.track("A", number).snapshot for number in range(8)}) == 8
+
+
 def test_same_seed_same_messages() -> None:
     one, two, other = (Frames(50, 5, seed, START_MS).deltas(8) for seed in (7, 7, 8))
     assert one == two

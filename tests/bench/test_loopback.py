@@ -10,7 +10,7 @@ import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request, TextMessage
 
-from orderflow.bench.client import CLIENTS, Job, Outcome, Sheet, run_job
+from orderflow.bench.client import COMPARED, Job, Kept, Outcome, Sheet, run_job
 from orderflow.bench.frames import Frames
 from orderflow.bench.loopback import (
     LoopbackError,
@@ -19,24 +19,30 @@ from orderflow.bench.loopback import (
     latencies,
     measure_flood,
     measure_paced,
+    measure_tls,
     open_server,
 )
 from orderflow.bench.plan import QUICK
-from orderflow.bench.server import Report, serve_client
+from orderflow.bench.server import Report, Truth, serve_client
+from orderflow.bench.subject import many_symbols
 
-TINY = msgspec.structs.replace(QUICK, rounds=1, windows=8, flood=200, paced=100, rate=1000.0)
-BIDS = {"10.0": "1.5", "9.5": "2"}
-ASKS = {"10.5": "3.0"}
+TINY = msgspec.structs.replace(QUICK, rounds=1, windows=8, flood=2000, paced_s=0.2, rates=(1000.0,), rate=1000.0)
+TRUTH = {"A": Truth(bids={"10.0": "1.5", "9.5": "2"}, asks={"10.5": "3.0"})}
+KEPT = Kept(bids=[(10.0, 1.5), (9.5, 2.0)], asks=[(10.5, 3.0)])
 
 
 def _report(**changes: object) -> Report:
-    report = Report(sent=3, last_u=3, first_ns=1000, step_ns=100, late=None, bids=BIDS, asks=ASKS)
+    report = Report(sent=3, first_ns=1000, step_ns=100, late=None, books=TRUTH)
     return msgspec.structs.replace(report, **changes)
 
 
 def _outcome(**changes: object) -> Outcome:
-    outcome = Outcome(messages=3, stamps=[1010, 1120, 1230], bids=[(10.0, 1.5), (9.5, 2.0)], asks=[(10.5, 3.0)])
+    outcome = Outcome(messages=3, stamps=[1010, 1120, 1230], books={"A": KEPT})
     return msgspec.structs.replace(outcome, **changes)
+
+
+def _kept(**changes: object) -> dict[str, Kept]:
+    return {"A": msgspec.structs.replace(KEPT, **changes)}
 
 
 def test_a_right_run_has_no_fault() -> None:
@@ -47,9 +53,18 @@ def test_a_right_run_has_no_fault() -> None:
     "outcome, report, fault",
     [
         (_outcome(stamps=[1, 2]), _report(), "2 of 3 messages came"),
-        (_outcome(bids=[(10.0, 1.5), (9.5, 2.5)]), _report(), "bids differ from the server's in 2 levels of 2"),
-        (_outcome(bids=[(9.5, 2.0), (10.0, 1.5)]), _report(), "bids differ from the server's in 0 levels of 2"),
-        (_outcome(asks=[]), _report(), "asks differ from the server's in 1 levels of 1"),
+        (
+            _outcome(books=_kept(bids=[(10.0, 1.5), (9.5, 2.5)])),
+            _report(),
+            "A: bids differ from the server's in 2 levels of 2",
+        ),
+        (
+            _outcome(books=_kept(bids=[(9.5, 2.0), (10.0, 1.5)])),
+            _report(),
+            "A: bids differ from the server's in 0 levels of 2",
+        ),
+        (_outcome(books=_kept(asks=[])), _report(), "A: asks differ from the server's in 1 levels of 1"),
+        (_outcome(books={}), _report(), "0 books, the server has 1"),
         (_outcome(), _report(error="BrokenPipeError"), "the server says: BrokenPipeError"),
     ],
 )
@@ -58,9 +73,15 @@ def test_whatever_is_wrong_with_a_run_is_named(outcome: Outcome, report: Report,
 
 
 def test_latency_counts_from_when_a_message_was_due() -> None:
-    count = 60
-    outcome = _outcome(stamps=[1000 + number * 100 + number for number in range(count)])
-    assert latencies(Run(outcome, _report(sent=count))) == list(range(50, count))
+    step_ns, count = 2_000_000, 60
+    outcome = _outcome(stamps=[1000 + number * step_ns + number for number in range(count)])
+    assert latencies(Run(outcome, _report(sent=count, step_ns=step_ns))) == list(range(30, count))  # the edge is half
+
+
+def test_the_first_tenth_of_a_second_does_not_count() -> None:
+    step_ns, count = 2_000_000, 500
+    outcome = _outcome(stamps=[1000 + number * step_ns + number for number in range(count)])
+    assert latencies(Run(outcome, _report(sent=count, step_ns=step_ns))) == list(range(50, count))
 
 
 def test_a_sheet_measures_between_its_first_and_last_mark() -> None:
@@ -96,7 +117,7 @@ def _served(frames: Frames, target: str, *, subscribes: bool) -> Report:
         ws.receive_data(client.recv(4096))
         list(ws.events())
         if subscribes:
-            client.sendall(ws.send(TextMessage(data='{"op":"subscribe"}')))
+            client.sendall(ws.send(TextMessage(data='{"op":"subscribe","args":["orderbook.50.BTCUSDT"]}')))
         client.close()
         task.join(20)
     assert reports
@@ -104,7 +125,12 @@ def _served(frames: Frames, target: str, *, subscribes: bool) -> Report:
 
 
 @pytest.mark.parametrize(
-    "target, subscribes", [("/v5/public/linear?count=100000&rate=0", True), ("/v5/public/linear", False)]
+    "target, subscribes",
+    [
+        ("/v5/public/linear?count=100000&rate=0&topics=1", True),
+        ("/v5/public/linear?count=1&rate=0&topics=2", True),
+        ("/v5/public/linear", False),
+    ],
 )
 def test_a_client_that_goes_away_is_reported_and_survived(frames: Frames, target: str, subscribes: bool) -> None:
     report = _served(frames, target, subscribes=subscribes)
@@ -118,17 +144,46 @@ def test_a_client_that_goes_away_is_reported_and_survived(frames: Frames, target
 def test_every_client_ends_a_flood_with_the_servers_book() -> None:
     figures = measure_flood(TINY, 50)
     assert [(figure.name, figure.case) for figure in figures] == [
-        (name, client) for name in ("messages", "processor time a message") for client in CLIENTS
+        (name, client) for name in ("messages", "processor time a message", "peak memory") for client in COMPARED
     ]
     assert all(figure.shown.p50 > 0 for figure in figures)
 
 
 @pytest.mark.socket
 def test_every_client_gets_every_paced_message() -> None:
-    figures = measure_paced(TINY, 200)
-    assert [figure.case for figure in figures] == [*CLIENTS, "server"]
-    assert [figure.shown.count for figure in figures] == [50, 50, 200]
+    figures = measure_paced(TINY, 50)
+    assert [figure.case for figure in figures] == [*COMPARED, "server"]
+    assert [figure.shown.count for figure in figures] == [100, 100, 400]
     assert all(figure.rate == 1000.0 for figure in figures)
+
+
+@pytest.mark.socket
+def test_both_are_measured_over_tls() -> None:
+    plan = msgspec.structs.replace(TINY, clients=("orderflow", "trio-websocket"))
+    assert {(figure.stage, figure.name, figure.case) for figure in measure_tls(plan)} == {
+        ("tls", name, client)
+        for name in ("messages", "processor time a message", "peak memory", "sent to book")
+        for client in plan.clients
+    } | {("tls", "server late", "server")}
+
+
+@pytest.mark.socket
+def test_a_flood_over_before_it_was_looked_at_is_no_figure() -> None:
+    with pytest.raises(LoopbackError, match="too few"):
+        measure_flood(msgspec.structs.replace(TINY, flood=1, clients=("trio-websocket",)), 50)
+
+
+@pytest.mark.socket
+def test_the_whole_program_keeps_many_books() -> None:
+    symbols = many_symbols(12)  # more than one subscribe request
+    with open_server(50, 40, 7) as server:
+        run = server.run("program", 100, 2000, symbols=symbols, interval_s=0.1)
+        idle = server.run("program", 0, 0, symbols=symbols, idle_s=0.2)
+    assert set(run.outcome.books) == set(symbols)
+    assert len(run.outcome.stamps) == run.report.sent == 100
+    assert idle.outcome.messages == 0
+    assert idle.outcome.wall_s >= 0.2
+    assert 0 < idle.outcome.resident_mb <= idle.outcome.peak_mb
 
 
 @pytest.mark.socket
@@ -138,12 +193,12 @@ def test_a_client_that_fails_fails_the_bench() -> None:
 
 
 async def test_a_client_that_does_not_get_there_says_so(autojump_clock: object) -> None:
-    async def never(job: Job, sheet: Sheet) -> None:
+    async def never(job: Job, sheet: Sheet, context: object) -> None:
         import trio
 
         await trio.sleep_forever()
 
-    job = Job(client="never", url="", depth=50, last_u=1, stamp=False, timeout_s=9)
+    job = Job(client="never", url="", depth=50, count=1, stamp=False, timeout_s=9)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("orderflow.bench.client.CLIENTS", {"never": never})
         outcome = await run_job(job)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import msgspec
 import pytest
 
+from orderflow.bench.memory import resident_mb
 from orderflow.bench.plan import QUICK
 from orderflow.bench.processes import (
     ProcessError,
     local_exchange,
     measure_startup,
     monitor,
-    resident_mb,
     wait_live,
 )
 from orderflow.bench.spawn import child_environment, spawned
-
-
-def test_resident_memory_of_this_process_is_known() -> None:
-    now, peak = resident_mb(os.getpid())
-    assert 5 < now <= peak < 10_000
 
 
 def test_children_see_nobodys_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,4 +95,24 @@ def test_the_missions_limits_are_all_there() -> None:
         ("book delta", 50, "us"),
         ("imbalance", 15, "us"),
         ("memory", 100, "MB"),
+        ("memory", 60, "MB"),
+        ("start to first live book", 0.6, "s"),
+        ("orderflow --help", 0.15, "s"),
+        ("100 symbols", 30, "%"),
+        ("700 symbols", 100_000, "us"),
     }
+
+
+def test_a_limit_may_be_about_one_rate() -> None:
+    limit = msgspec.structs.replace(CEILING, case="program", rate=4000.0)
+    figures = [
+        msgspec.structs.replace(_figure(p99, case="program"), rate=rate) for p99, rate in ((99, 9000.0), (9, 4000.0))
+    ]
+    (verdict,) = judge(figures, [limit])
+    assert (verdict.measured, verdict.holds) == (9, True)
+
+
+@pytest.mark.parametrize("medians, noise", [([5.0], 0), ([4.0, 5.0, 6.0], 0.4), ([0.0, 0.0], 0)])
+def test_noise_is_how_far_the_rounds_lie_apart(medians: list[float], noise: float) -> None:
+    figure = Figure(stage="s", name="n", case="c", unit="us", rounds=tuple(map(single, medians)))
+    assert figure.noise == pytest.approx(noise)

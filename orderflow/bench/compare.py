@@ -1,0 +1,70 @@
+"""Two runs side by side, figure by figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orderflow.bench.results import Figure, Key
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure in both runs; a ratio above 1 is better now.
+
+    Args:
+        p99_ratio: None where a round is one value.
+        noise: how far the rounds of a run lie apart, of the noisier run, as a share: a ratio within it says nothing.
+    """
+
+    stage: str
+    name: str
+    case: str
+    depth: int | None
+    rate: float | None
+    unit: str
+    before: float
+    now: float
+    ratio: float
+    p99_ratio: float | None
+    noise: float
+
+    @property
+    def matters(self) -> bool:
+        """Whether it is more than the noise of the rounds."""
+        return max(self.ratio, 1 / self.ratio) > 1 + self.noise
+
+
+def compare(now: Sequence[Figure], before: Sequence[Figure]) -> list[Change]:
+    """What was measured in both runs, in the order of now. Zeros compare with nothing and are left out."""
+    earlier: dict[Key, Figure] = {figure.key: figure for figure in before}
+    pairs = ((figure, earlier.get(figure.key)) for figure in now)
+    return [
+        _change(figure, then)
+        for figure, then in pairs
+        if then is not None and figure.shown.p50 > 0 and then.shown.p50 > 0
+    ]
+
+
+def _change(now: Figure, before: Figure) -> Change:
+    def ratio(statistic: str) -> float:
+        new: float = getattr(now.shown, statistic)
+        old: float = getattr(before.shown, statistic)
+        return round(new / old if now.more_is_better else old / new, 3)
+
+    return Change(
+        stage=now.stage,
+        name=now.name,
+        case=now.case,
+        depth=now.depth,
+        rate=now.rate,
+        unit=now.unit,
+        before=before.shown.p50,
+        now=now.shown.p50,
+        ratio=ratio("p50"),
+        p99_ratio=ratio("p99") if now.is_distribution else None,
+        noise=round(max(now.noise, before.noise), 3),
+    )

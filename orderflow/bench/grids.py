@@ -1,0 +1,188 @@
+"""A report as grids of text: what every way of showing it has in common."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from orderflow.bench.options import PEER_STAGES, STAGES
+from orderflow.bench.results import LIMITS, limit_of
+from orderflow.core.text import escape_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orderflow.bench.compare import Change
+    from orderflow.bench.ratios import Ratio
+    from orderflow.bench.report import Report
+    from orderflow.bench.results import Figure, Verdict
+
+Row = tuple[str, ...]
+HOLDS: Final = "holds"
+BROKEN: Final = "BROKEN"
+
+
+class Grid(NamedTuple):
+    """`texts`: how many columns from the left are words; the others are numbers."""
+
+    title: str
+    headings: Row
+    rows: list[Row]
+    texts: int
+
+
+def machine_lines(report: Report) -> list[str]:
+    """What was measured with and on what."""
+    machine, plan = report.machine, report.plan
+    load = "" if machine.load is None else f", load {machine.load:g}"
+    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+    when = datetime.datetime.fromtimestamp(report.ts / 1000, datetime.UTC)
+    lines = [
+        f"{when:%Y-%m-%d %H:%M} UTC · orderflow {machine.orderflow} · {machine.python} · {packages}",
+        f"{machine.cpu}, {machine.cores} cores{load} · {machine.system}",
+        f"reading the clock takes {machine.clock_ns:g} ns · a sleep of 2 ms ends {machine.wake_us:g} us late",
+        f"rounds: {plan.rounds}, the median one is shown, worst is of all, ± is how far their medians lie apart",
+        f"hot: back to back · cold: {plan.rate:g}/s, asleep in between",
+    ]
+    lines += [
+        f"messages at depth {facts.depth}: {facts.levels:g} changed levels (up to {facts.levels_max}),"
+        f" {facts.bytes:.0f} bytes, {facts.distinct} different ones"
+        for facts in report.frames
+    ]
+    return [escape_text(line, 500) for line in lines]  # a saved report may come from anywhere
+
+
+def grids(report: Report) -> list[Grid]:
+    """Everything, in the order it is read; columns in which nothing stands are left out."""
+    found = [
+        Grid(
+            f"{stage}: {title}",
+            _FIGURE,
+            [_row(figure, report) for figure in report.figures if figure.stage == stage],
+            2,
+        )
+        for stage, title in STAGES.items()
+    ]
+    found.append(Grid("ratios of this run (more than 1 is better)", _RATIO, [*map(_ratio_row, report.ratios)], 2))
+    found.append(Grid("limits", _LIMIT, [*map(_verdict_row, report.verdicts)], 1))
+    if report.changes is not None:
+        rows = [*map(_change_row, report.changes)]
+        found.append(Grid("against the earlier run (more than 1 is better now)", _CHANGE, rows, 3))
+    return [_narrowed(grid) for grid in found if grid.rows]
+
+
+def closing_lines(report: Report) -> list[str]:
+    """What the figures rest on."""
+    lines = []
+    if any(figure.stage in (*PEER_STAGES, "scale") for figure in report.figures):
+        lines.append("every client ended with the server's books, level by level; no message was lost")
+    if report.changes == ():
+        lines.append("the earlier run measured nothing that this one did")
+    return lines
+
+
+_FIGURE: Final[Row] = ("", "case", "depth", "at", "samples", "median", "±", "p99", "p99.9", "worst", "limit", " ")
+
+
+def _row(figure: Figure, report: Report) -> Row:
+    shown, limit = figure.shown, limit_of(figure, LIMITS)
+    many = figure.is_distribution
+    judged = next((verdict for verdict in report.verdicts if verdict.limit == limit), None)
+    judged_here = limit is not None and limit.case == figure.case
+    return (
+        escape_text(figure.name, 60),
+        escape_text(figure.case, 60),
+        _depth(figure.depth),
+        _rate(figure.rate),
+        str(shown.count),
+        f"{number(shown.p50)} {escape_text(figure.unit, 20)}".rstrip(),
+        f"{figure.noise:.0%}" if len(figure.rounds) > 1 else "",
+        number(shown.p99) if many else "",
+        number(shown.p999) if many and shown.count >= _ENOUGH else "",
+        number(shown.max),
+        f"{limit.statistic} < {limit.ceiling:g}" if limit is not None else "",
+        _mark(judged.holds) if judged is not None and judged_here else "",
+    )
+
+
+_ENOUGH: Final = 1000  # samples for a p99.9 that is not just the worst
+_RATIO: Final[Row] = ("", "against", "of the", "depth", "at", "ratio", "rounds", "promised", " ")
+
+
+def _ratio_row(ratio: Ratio) -> Row:
+    tls = " over TLS" if ratio.stage == "tls" else ""
+    return (
+        f"{escape_text(ratio.name, 60)}{tls}",
+        escape_text(ratio.against, 60),
+        _NAMES[ratio.statistic],
+        _depth(ratio.depth),
+        _rate(ratio.rate),
+        f"{ratio.value:.2f}",
+        f"{ratio.least:.2f} to {ratio.most:.2f}",
+        f"{ratio.floor:.2f}" if ratio.floor is not None else "",
+        _mark(ratio.holds),
+    )
+
+
+_NAMES: Final = {"p50": "median", "p99": "p99"}
+_LIMIT: Final[Row] = ("", "must be", "measured", " ")
+
+
+def _verdict_row(verdict: Verdict) -> Row:
+    limit = verdict.limit
+    wanted = f"{limit.statistic} < {limit.ceiling:g} {limit.unit}"
+    if verdict.measured is None:
+        return limit.title, wanted, "not measured", ""
+    return limit.title, wanted, f"{number(verdict.measured)} {limit.unit}", _mark(verdict.holds)
+
+
+_CHANGE: Final[Row] = ("stage", "", "case", "depth", "at", "before", "now", "ratio", "p99", "noise", " ")
+
+
+def _change_row(change: Change) -> Row:
+    unit = escape_text(change.unit, 20)
+    return (
+        escape_text(change.stage, 20),
+        escape_text(change.name, 60),
+        escape_text(change.case, 60),
+        _depth(change.depth),
+        _rate(change.rate),
+        f"{number(change.before)} {unit}".rstrip(),
+        f"{number(change.now)} {unit}".rstrip(),
+        f"{change.ratio:.2f}",
+        f"{change.p99_ratio:.2f}" if change.p99_ratio is not None else "",
+        f"{change.noise:.0%}",
+        ("better" if change.ratio > 1 else "worse") if change.matters else "",
+    )
+
+
+def _mark(holds: bool | None) -> str:
+    return "" if holds is None else HOLDS if holds else BROKEN
+
+
+def _depth(depth: int | None) -> str:
+    return "" if depth is None else str(depth)
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:g}/s"
+
+
+def _narrowed(grid: Grid) -> Grid:
+    """Without columns in which nothing stands."""
+    keep = [column for column in range(len(grid.headings)) if any(row[column] for row in grid.rows)]
+
+    def chosen(row: Sequence[str]) -> Row:
+        return tuple(row[column] for column in keep)
+
+    texts = sum(column < grid.texts for column in keep)
+    return Grid(grid.title, chosen(grid.headings), [chosen(row) for row in grid.rows], texts)
+
+
+def number(value: float) -> str:
+    """Three significant digits, never an exponent."""
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
