@@ -59,6 +59,7 @@ SIBLINGS: Final = {  # of one layer, and yet one may use the other; and nobody e
     ("record", "net"),  # is an event queue, and shares the clocks
     ("sim", "record"),  # serves recordings
     ("soak", "app"),  # runs the monitor under faults
+    ("bench", "app"),  # measures the monitor
     ("commands", "app"),
     ("commands", "serve"),
     ("commands", "doctor"),
