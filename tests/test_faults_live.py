@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 import pytest
 import trio
 
@@ -20,6 +22,7 @@ from orderflow.core.types import Category, InstrumentId
 from orderflow.sim.catalogue import catalogue_by_id
 from orderflow.sim.faultlist import KINDS, parse_fault
 from orderflow.sim.server import ServerPolicy, SimConfig, SimServer, serve
+from orderflow.sim.tls import OwnTls
 from orderflow.soak.compare import differences
 from orderflow.soak.watched import Watched, open_watched, quick_settings
 
@@ -51,6 +54,11 @@ class Row(NamedTuple):
 
 
 ROWS: Final = (
+    # TLS
+    Row("certificate:how=name,for=1 reset", loss="tls", wire=("tls", 1)),
+    Row("certificate:how=expired,for=1 reset", loss="tls", wire=("tls", 1)),
+    Row("certificate:how=early,for=1 reset", loss="tls", wire=("tls", 1)),
+    Row("certificate:how=unknown,for=1 reset", loss="tls", wire=("tls", 1)),
     # opening
     Row("http:status=503,n=2 reset", loss="status"),
     Row("http:status=502,n=1 reset", loss="status"),
@@ -154,18 +162,34 @@ class Scene(NamedTuple):
         assert await self.watched.wait(lambda: not self.differing(), 2.0), self.differing()
         assert self.watched.all_live()
 
+    def check_log(self) -> None:
+        """The exchange's log: whole JSON lines, in order of time, with every fault that happened."""
+        events = self.events()
+        assert all({"ts", "conn", "event"} <= event.keys() for event in events)
+        happened = Counter(event["name"] for event in events if event["event"] == "fault")
+        assert happened == self.server.plan.counts
+        if "clock" not in happened:
+            assert all(first["ts"] <= second["ts"] for first, second in pairwise(events))
+
     def differing(self) -> list[str]:
         return differences(self.watched.books(), self.server, 50)
 
 
 @asynccontextmanager
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+async def scene(tmp_path: Path, tls: OwnTls | None = None) -> AsyncIterator[Scene]:
     known = catalogue_by_id()
     log = tmp_path / "clients.jsonl"
-    config = SimConfig(instruments=(known[BTC], known[ETH]), account=False, server=ServerPolicy(client_log=log))
+    config = SimConfig(
+        instruments=(known[BTC], known[ETH]), account=False, server=ServerPolicy(client_log=log), tls=tls
+    )
     async with trio.open_nursery() as nursery:
         server: SimServer = await nursery.start(serve, config)
-        async with open_watched(quick_settings(server, ["BTCUSDT", "ETHUSDT"])) as watched:
+        settings = quick_settings(server, ["BTCUSDT", "ETHUSDT"])
+        if tls is not None:
+            (tmp_path / "ca.pem").write_bytes(tls.authority_pem)
+            bybit = msgspec.structs.replace(settings.bybit, ca_file=str(tmp_path / "ca.pem"))
+            settings = msgspec.structs.replace(settings, bybit=bybit)
+        async with open_watched(settings) as watched:
             assert await watched.wait(watched.all_live, IN_TIME_S)
             yield Scene(server, watched, log)
         nursery.cancel_scope.cancel()
@@ -173,7 +197,8 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.faults.replace(HIT, "").replace(" ", "+"))
 async def test_fault(row: Row, tmp_path: Path) -> None:
-    async with scene(tmp_path) as play:
+    tls = OwnTls("127.0.0.1") if row.faults.startswith("certificate") else None
+    async with scene(tmp_path, tls) as play:
         before = play.counter(row.counter[0]) if row.counter else 0
         feed_before = play.feed(row.feed) if row.feed else 0
         seen = len(play.watched.diary.changes)
@@ -197,12 +222,14 @@ async def test_fault(row: Row, tmp_path: Path) -> None:
                 return False
             if row.wire is not None and not _on_the_wire(play.events(), row.wire):
                 return False
+            assert play.server.true_book(BTC, 50).bids  # whatever goes wrong on the way, the truth can be had
             return all(play.server.plan.counts.get(fault.name) for fault in faults if fault.kind.stage.value != "clock")
 
         assert await play.watched.wait(shown, IN_TIME_S), (changes(), play.server.plan.counts)
         if row.harmless:
             assert changes() == []
         await play.ends_well()
+        play.check_log()
         if "topic=" in row.faults and not row.loss and "reset" not in row.faults:
             assert play.watched.diary.states(ETH)[1:] == play.watched.diary.states(ETH)[1:2], "the other book suffers"
 

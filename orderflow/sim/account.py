@@ -72,6 +72,10 @@ class Account:
             self._next_ms = now_ms + self._random.randint(*PAUSE_MS)
             self._trade(now_ms)
 
+    def delay(self, by_ms: int) -> None:
+        """The market stood still for so long: act that much later. Orders that rest grow older all the same."""
+        self._next_ms += by_ms
+
     # --- acting ---
 
     def _trade(self, now_ms: int) -> None:

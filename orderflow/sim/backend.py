@@ -50,6 +50,9 @@ class Backend(Protocol):
     def next_ms(self) -> float:
         """When step() has work again; infinity: not before a client asks for something."""
 
+    def halt(self, now_ms: float) -> bool:
+        """Time passed in which nothing was done: go on from now. Returns: whether this backend can do so."""
+
     def respond(
         self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, now_ns: int
     ) -> Response: ...

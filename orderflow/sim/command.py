@@ -15,15 +15,17 @@ import msgspec
 import trio
 
 from orderflow.core.errors import ConfigError
+from orderflow.core.text import escape_text
 from orderflow.core.types import Category, InstrumentId
 from orderflow.sim.catalogue import CATALOGUE, catalogue_by_id, make_instruments
 from orderflow.sim.chaos import Chaos, Chosen
-from orderflow.sim.faultlist import kinds_table, parse_fault
+from orderflow.sim.faultlist import Stage, kinds_table, parse_fault
 from orderflow.sim.faultplan import FaultPlan
 from orderflow.sim.server import ServerPolicy, SimConfig, serve, serve_backend
+from orderflow.sim.tls import OwnTls
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from orderflow.sim.backend import Backend
     from orderflow.sim.instruments import SimInstrument
@@ -55,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rate", type=float, metavar="N", help="push ready-made book deltas at N messages a second")
     add("--depth", type=int, default=50, choices=BOOK_DEPTHS, help="with --flood and --rate (default: %(default)s)")
     add("--calibrate", type=Path, metavar="DIR", help="print sim against the recordings in DIR, then exit")
-    add("--tls-cert", type=Path, metavar="FILE", help="PEM certificate: serve wss and https")
+    add("--tls", type=Path, metavar="FILE", help="serve wss and https; FILE gets the authority clients must trust")
+    add("--tls-cert", type=Path, metavar="FILE", help="the same with a PEM certificate of yours")
     add("--tls-key", type=Path, metavar="FILE", help="PEM key, when it is not in the certificate's file")
     add("--client-log", type=Path, metavar="FILE", help="append what clients send as JSON lines")
     add("--fault", metavar="SPEC", action="append", default=[], help="play a fault, e.g. drop:p=0.01; repeatable")
@@ -96,7 +99,7 @@ async def run_sim(args: argparse.Namespace) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             server: SimServer = await nursery.start(start)
-            announce(server, as_json=args.json)
+            announce(server, as_json=args.json, authority=args.tls)
             if chaos is not None:
                 nursery.start_soon(chaos.run, server.plan, _tell)
             async for _ in signals:
@@ -109,12 +112,16 @@ async def run_sim(args: argparse.Namespace) -> None:
     )
 
 
-def announce(server: SimServer, *, as_json: bool) -> None:
-    """Print where the exchange is and how to point clients at it."""
-    print(json.dumps(endpoints(server)) if as_json else _human(server), flush=True)  # noqa: T201
+def announce(server: SimServer, *, as_json: bool, authority: Path | None = None) -> None:
+    """Print where the exchange is and how to point clients at it. `authority`: the file they must trust."""
+    environment = server.environment()
+    if authority is not None:
+        environment["ORDERFLOW_BYBIT__CA_FILE"] = str(authority.absolute())
+    shown = json.dumps(endpoints(server, environment)) if as_json else _human(server, environment)
+    print(shown, flush=True)  # noqa: T201
 
 
-def endpoints(server: SimServer) -> dict[str, Any]:
+def endpoints(server: SimServer, environment: Mapping[str, str]) -> dict[str, Any]:
     return {
         "event": "sim",
         "host": server.host,
@@ -122,13 +129,13 @@ def endpoints(server: SimServer) -> dict[str, Any]:
         "rest": server.rest_url,
         "public": {category.value: server.ws_url(category) for category in Category},
         "private": server.private_url,
-        "environment": server.environment(),
+        "environment": environment,
     }
 
 
-def _human(server: SimServer) -> str:
+def _human(server: SimServer, environment: Mapping[str, str]) -> str:
     rest, public = server.rest_url, server.ws_url("linear")
-    exports = "\n".join(f"  export {name}='{value}'" for name, value in server.environment().items())
+    exports = "\n".join(f"  export {name}='{value}'" for name, value in environment.items())
     return (
         f"simulated Bybit V5 on {server.host}:{server.port}\n"
         f"  public   {server.public_url}\n  private  {server.private_url}\n  REST     {rest}\n"
@@ -147,8 +154,11 @@ def _human(server: SimServer) -> str:
 def _starter(args: argparse.Namespace) -> Callable[..., Awaitable[NoReturn]]:
     """The server task the options ask for, ready for `nursery.start()`."""
     policy = ServerPolicy(host=args.host, port=args.port, client_log=args.client_log, seed=args.seed)
-    tls = tls_context(args.tls_cert, args.tls_key)
-    faults = FaultPlan(map(parse_fault, args.fault), random.Random(args.fault_seed))
+    tls = _own_tls(args) or tls_context(args.tls_cert, args.tls_key)
+    first = [parse_fault(spec) for spec in args.fault]
+    if args.tls is None and any(fault.kind.stage is Stage.TLS for fault in first):
+        raise ConfigError("--fault certificate: needs --tls FILE")
+    faults = FaultPlan(first, random.Random(args.fault_seed))
     backend = _other_backend(args)
     if backend is not None:
 
@@ -204,6 +214,20 @@ def choose(symbols: str | None, count: int) -> tuple[SimInstrument, ...]:
     if problems:
         raise ConfigError(*problems)
     return (*chosen.values(), *synthetic)
+
+
+def _own_tls(args: argparse.Namespace) -> OwnTls | None:
+    """Raises: ConfigError when its authority cannot be written."""
+    if args.tls is None:
+        return None
+    if args.tls_cert is not None:
+        raise ConfigError("--tls, --tls-cert: one of them; --tls makes its own certificate")
+    tls = OwnTls(args.host)
+    try:
+        args.tls.write_bytes(tls.authority_pem)
+    except OSError as error:
+        raise ConfigError(f"--tls: {escape_text(str(args.tls), 200)}: {error.strerror}") from error
+    return tls
 
 
 def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -343,6 +343,10 @@ class Client:
             self.topics[topic] = None
             self._house.attach(self, topic)
 
+    def excuse(self, ms: int) -> None:
+        """So much of its silence was ours: we stood still and could not listen."""
+        self._session.active_ms += ms
+
     def expired(self, now_ms: int) -> bool:
         """Whether the venue would cut this connection for silence; what was sent to it counts as life."""
         if self.sent_bytes != self._sent_seen:

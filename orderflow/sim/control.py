@@ -12,7 +12,7 @@ import msgspec
 
 from orderflow.core.errors import ConfigError
 from orderflow.core.types import Category, InstrumentId
-from orderflow.sim.faultlist import kinds_table, parse_fault
+from orderflow.sim.faultlist import Stage, kinds_table, parse_fault
 from orderflow.sim.rest import Response
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Controlled(Protocol):
     """The server, as far as the control port needs it."""
 
     paused: bool
+    makes_certificates: bool
 
     @property
     def plan(self) -> FaultPlan: ...
@@ -101,6 +102,8 @@ class Control:
         faults = [parse_fault(spec) for spec in _specs(body)]
         if not faults:
             raise Refused(400, "the body holds one fault per line, such as drop:topic=orderbook.50.BTCUSDT,n=1")
+        if any(fault.kind.stage is Stage.TLS for fault in faults) and not self._server.makes_certificates:
+            raise Refused(409, "this exchange makes no certificates: start it with --tls")
         plan = self._plan()
         return {"armed": [{"number": plan.add(fault), "fault": str(fault)} for fault in faults]}
 

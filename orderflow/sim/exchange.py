@@ -90,6 +90,12 @@ class ExchangeBackend:
                     pushes.append((publisher, messages))
         return pushes
 
+    def halt(self, now_ms: float) -> bool:
+        """Trading stood still: nothing happened in the markets, and no topic owes a message."""
+        self._slot_ms = max(self._slot_ms, int(now_ms) - int(now_ms) % SLOT_MS)
+        self._hold()
+        return True
+
     def respond(
         self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, now_ns: int
     ) -> Response:
@@ -107,8 +113,16 @@ class ExchangeBackend:
         )
 
     def set_paused(self, paused: bool) -> None:
-        """While paused the market's clock stands still; on resuming it catches up in one go per slot."""
+        """While paused nothing happens in the markets; they go on from where they stood."""
+        if self._paused and not paused:
+            self._hold()
         self._paused = paused
+
+    def _hold(self) -> None:
+        """Bring the markets to this slot without anything happening in them."""
+        by_ms = self.exchange.halt(self._slot_ms)
+        if self._account is not None:
+            self._account.delay(by_ms)
 
     # --- topics ---
 

@@ -31,6 +31,7 @@ Value = str | int | float
 class Stage(enum.Enum):
     """Where on the way to a client a fault sits."""
 
+    TLS = "tls"  # the handshake, before anything is asked
     OPENING = "opening"  # the upgrade to WebSocket
     LINK = "link"  # an open connection, whatever is said on it
     REPLY = "reply"  # answers to what clients send
@@ -80,6 +81,15 @@ def _book(name: str, text: str, /, **parameters: Value) -> Kind:
 
 
 KINDS: Final = _kinds(
+    # TLS
+    Kind(
+        name="certificate",
+        stage=Stage.TLS,
+        text="a certificate no client may accept: another name's, expired, not begun, of an unknown authority",
+        parameters={"how": "expired"},
+        choices={"how": ("name", "expired", "early", "unknown")},
+        lasting=True,
+    ),
     # opening
     _opening("http", "upgrades get this HTTP status", status=503, retry_after=0, location=""),
     _opening("silent", "the upgrade is read and never answered"),

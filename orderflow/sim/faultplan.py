@@ -163,7 +163,11 @@ class FaultPlan(Faults):
             connection_id = peer.connection_id if peer is not None else ""
             self._venue.note(connection_id, "fault", name=name, number=armed.number, topic=topic, **facts)
 
-    # --- opening and REST
+    # --- TLS, opening and REST
+
+    def certificate(self) -> str:
+        armed = self._first_to_fire(Stage.TLS, "")
+        return "" if armed is None else armed.fault.text("how")
 
     def refuse(self, target: str) -> Refusal | Mishap | None:
         path = target.partition("?")[0]

@@ -100,6 +100,10 @@ class Faults:
     async def run(self, venue: Venue) -> None:
         """Runs beside the server, for what happens by itself and in time."""
 
+    def certificate(self) -> str:
+        """Asked for each TLS handshake: what shall be wrong (tls.OwnTls), "" for nothing."""
+        return ""
+
     def refuse(self, target: str) -> Refusal | Mishap | None:
         """Asked for each request head (WebSocket and REST)."""
         return None

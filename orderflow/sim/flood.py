@@ -180,6 +180,10 @@ class FloodBackend:
             self._sent += 1
         return list(batches.items())
 
+    def halt(self, now_ms: float) -> bool:
+        """No: a load generator owes its schedule, or a measurement would miss the very waits it is made for."""
+        return False
+
     def respond(
         self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, now_ns: int
     ) -> Response:

@@ -52,6 +52,10 @@ class Coin:
             self._walk(now_us)
         return self.price
 
+    def delay(self, by_us: int) -> None:
+        """Stand still for so long."""
+        self._until_us += by_us
+
     def _walk(self, now_us: int) -> None:
         gauss, log, wave = self._rng.gauss, self._log, self._wave
         kick = _WAVE_SIZE * math.sqrt(2 * _WAVE_PULL)
@@ -111,6 +115,13 @@ class OrderFlow:
             self._liquidate(now)
             self._liquidation_us = self._next_liquidation(now)
         self.next_us = min(self._quote_us, self._take_us, self._liquidation_us)
+
+    def delay(self, by_us: int) -> None:
+        """Do everything that is due so much later."""
+        self._quote_us += by_us
+        self._take_us += by_us
+        self._liquidation_us += by_us
+        self.next_us += by_us
 
     # --- clocks ---
 

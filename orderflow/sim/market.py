@@ -247,6 +247,10 @@ class Market:
         self._average_premium()
         self._close_step()
 
+    def delay(self, by_us: int) -> None:
+        """Everything that is due here is due so much later."""
+        self._flow.delay(by_us)
+
     # --- inside ---
 
     def _make_past(self) -> History:
@@ -363,6 +367,22 @@ class Exchange:
         timeline.now_us = max(timeline.now_us, end_us)
         events, timeline.outbox = timeline.outbox, []
         return events
+
+    def halt(self, to_ms: int) -> int:
+        """Let time pass up to this millisecond without anything happening; earlier times change nothing.
+
+        What was due goes on that much later, in the same order: the history continues, with a hole in it.
+        Returns: the length of the hole in ms.
+        """
+        by_ms = max(0, to_ms - self.now_ms)
+        by_us = by_ms * 1000
+        for coin in self._coins.values():
+            coin.delay(by_us)
+        for market in self._order:
+            market.delay(by_us)
+        self._heap = [(at_us + by_us, index) for at_us, index in self._heap]
+        self._timeline.now_us += by_us
+        return by_ms
 
     def submit(
         self,

@@ -183,6 +183,15 @@ class PlayBackend:
             self._next = next(self._messages, None)
         return pushes
 
+    def halt(self, now_ms: float) -> bool:
+        """A recording has no message to spare: all the rest of it is played that much later."""
+        late_ms = now_ms - self.next_ms()
+        if self._began_ms is None or not 0 < late_ms < math.inf:
+            return False
+        self._began_ms += late_ms
+        self._shift_ms += 0 if self._shift_from_ms is None else round(late_ms)
+        return True
+
     def respond(
         self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, now_ns: int
     ) -> Response:
@@ -198,7 +207,7 @@ class PlayBackend:
         return TrueBook(bids=bids, asks=asks, seq=view.seq, cts=view.cts)
 
     def set_paused(self, paused: bool) -> None:
-        """Hold the recording; on resuming, what has become due is sent at once."""
+        """Hold the recording; it goes on from where it stood."""
         self._paused = paused
 
     @property

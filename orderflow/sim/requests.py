@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ssl
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -29,8 +30,9 @@ async def serve_stream(house: House, stream: trio.abc.Stream) -> None:
     """One accepted TCP (or TLS) connection, from its first byte to its end."""
     try:
         await _serve_requests(house, stream, h11.Connection(h11.SERVER, max_incomplete_event_size=32_768))
-    except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
-        pass  # the client is gone
+    except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:  # the client is gone
+        if isinstance(error.__cause__, ssl.SSLError):
+            house.note("", "tls", detail=error.__cause__.reason or "")
     finally:
         await trio.aclose_forcefully(stream)
 

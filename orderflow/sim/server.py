@@ -31,6 +31,7 @@ from orderflow.sim.instruments import SimInstrument  # noqa: TC001 - msgspec res
 from orderflow.sim.market import Exchange
 from orderflow.sim.private import DEFAULT_KEYS, PrivateSession, active_time_s
 from orderflow.sim.requests import serve_stream
+from orderflow.sim.tls import OwnTls
 from orderflow.sim.venue import PublicSession, SessionPolicy, TradeSession
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class ServerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     keys: dict[str, str] = msgspec.field(default_factory=lambda: dict(DEFAULT_KEYS))  # key -> secret or public PEM
     buffer_bytes: int = 8 * 1024 * 1024  # unsent bytes of one client before it is dropped
     client_log: Path | None = None  # JSON lines of what clients do
+    catch_up_s: float = 1.0  # steps that are later than this are left out (`Backend.halt`), earlier ones caught up
     idle_scan_s: float = 1.0  # how often silent connections are looked for (Bybit: 30 s)
     seed: int = 7  # of connection ids
 
@@ -69,17 +71,25 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     messages: int  # JSON messages pushed, once per receiving client
     late_ms: float  # how far the last step ran behind its time
+    halts: int  # times it was further behind than may be caught up
+    halted_ms: float  # what was left out by them
 
 
 class SimServer:
     """A running exchange. Create it through `serve()`.
 
-    Args: backend: see Backend; policy: see ServerPolicy; faults: what goes wrong on the way to the sockets; began: see
-        serve_backend.
+    Args: backend: see Backend; policy: see ServerPolicy; faults: what goes wrong on the way to the sockets; tls, began:
+        see serve_backend.
     """
 
     def __init__(
-        self, backend: Backend, policy: ServerPolicy, faults: Faults, *, tls: bool, began: float | None = None
+        self,
+        backend: Backend,
+        policy: ServerPolicy,
+        faults: Faults,
+        *,
+        tls: ssl.SSLContext | OwnTls | None,
+        began: float | None = None,
     ) -> None:
         self.backend = backend
         self.faults = faults
@@ -89,7 +99,10 @@ class SimServer:
         self.port = policy.port
         self.paused = False
         self._policy = policy
-        self._tls = tls
+        self._tls = tls is not None
+        self.makes_certificates = isinstance(tls, OwnTls)
+        if isinstance(tls, OwnTls):
+            tls.faulty = faults.certificate
         start_ms = policy.start_ms
         self._start_ns = time.time_ns() if start_ms is None else start_ms * 1_000_000
         self._began = trio.current_time() if began is None else began
@@ -98,7 +111,8 @@ class SimServer:
         self._wake = trio.Event()
         self._log: TextIO | None = None
         self._opened = self._dropped = self._idle = self._requests = self._messages = 0
-        self._late_ms = 0.0
+        self._late_ms = self._halted_ms = 0.0
+        self._halts = 0
 
     # --- for whoever started it ---
 
@@ -143,7 +157,7 @@ class SimServer:
         self.backend.set_paused(True)
 
     def resume(self) -> None:
-        """Let the market go on; it catches up with the clock."""
+        """Let the market go on from where it stood."""
         self.paused = False
         self.backend.set_paused(False)
         self._wake.set()
@@ -157,6 +171,8 @@ class SimServer:
             requests=self._requests,
             messages=self._messages,
             late_ms=self._late_ms,
+            halts=self._halts,
+            halted_ms=round(self._halted_ms, 1),
         )
 
     def clients(self) -> list[Client]:
@@ -232,7 +248,10 @@ class SimServer:
     # --- tasks ---
 
     async def run(self) -> NoReturn:
-        """Step the backend whenever it has work, and pass on what it publishes. Late steps are caught up in order."""
+        """Step the backend whenever it has work, and pass on what it publishes.
+
+        Late steps are caught up in order, up to `catch_up_s`: behind a longer standstill of ours comes no burst.
+        """
         while True:
             due_ms = self.backend.next_ms()
             if due_ms == float("inf"):
@@ -242,14 +261,27 @@ class SimServer:
             self._wake = trio.Event()
             now_ms = self._true_ms()
             self._late_ms = max(0.0, now_ms - self.backend.next_ms())
+            if self._late_ms > self._policy.catch_up_s * 1000 and not self.backend.patient:
+                self._halt(now_ms)
             self._publish(self.backend.step(now_ms))
             if self.backend.patient:
                 await self._wait_for_slow_clients()
 
+    def _halt(self, now_ms: float) -> None:
+        if self.backend.halt(now_ms):
+            self._halts += 1
+            self._halted_ms += self._late_ms
+            self.note("", "halt", ms=round(self._late_ms))
+
     async def cut_silent_clients(self) -> NoReturn:
-        """Bybit cuts connections that neither send nor receive for too long."""
+        """Bybit cuts connections that neither send nor receive for too long. What we slept through is not theirs."""
         while True:
-            await trio.sleep(self._policy.idle_scan_s)
+            due_s = trio.current_time() + self._policy.idle_scan_s
+            await trio.sleep_until(due_s)
+            late_ms = round((trio.current_time() - due_s) * 1000)
+            if late_ms > self._policy.catch_up_s * 1000:
+                for client in self._clients:
+                    client.excuse(late_ms)
             for client in [client for client in self._clients if client.expired(self.now_ms())]:
                 self._idle += 1
                 client.cut()
@@ -307,7 +339,7 @@ class SimConfig(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerPolicy = msgspec.field(default_factory=ServerPolicy)
     account: bool = True  # a small account trades, for the private topics
     faults: Faults | None = None
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | OwnTls | None = None
 
 
 async def serve(config: SimConfig, *, task_status: trio.TaskStatus[SimServer] = trio.TASK_STATUS_IGNORED) -> NoReturn:
@@ -333,19 +365,22 @@ async def serve_backend(
     policy: ServerPolicy,
     *,
     faults: Faults | None = None,
-    tls: ssl.SSLContext | None = None,
+    tls: ssl.SSLContext | OwnTls | None = None,
     began: float | None = None,
     task_status: trio.TaskStatus[SimServer] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Serve until cancelled. `task_status` gets the SimServer once its port is open. Raises: OSError (port in use).
 
-    Args: began: when, on Trio's clock, the exchange's clock stood at `policy.start_ms`; None: now.
+    Args:
+        tls: wss and https instead; the certificates of OwnTls can be faulty.
+        began: when, on Trio's clock, the exchange's clock stood at `policy.start_ms`; None: now.
     """
-    server = SimServer(backend, policy, faults or FaultPlan(), tls=tls is not None, began=began)
+    server = SimServer(backend, policy, faults or FaultPlan(), tls=tls, began=began)
     listeners: list[Any] = list(await trio.open_tcp_listeners(policy.port, host=policy.host))
     server.port = listeners[0].socket.getsockname()[1]
     if tls is not None:
-        listeners = [trio.SSLListener(listener, tls) for listener in listeners]
+        context = tls.context if isinstance(tls, OwnTls) else tls
+        listeners = [trio.SSLListener(listener, context) for listener in listeners]
     with server.logging_clients():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)

@@ -44,6 +44,9 @@ def test_symbols() -> None:
         (("--play", "missing.jsonl", "--speed", "fast"), "--speed"),
         (("--tls-cert", "missing.pem"), "--tls-cert"),
         (("--calibrate", "missing-folder"), "--calibrate"),
+        (("--fault", "certificate"), "--tls"),
+        (("--tls", "no/such/folder/ca.pem"), "--tls"),
+        (("--tls", "ca.pem", "--tls-cert", "c.pem"), "--tls-cert"),
     ],
 )
 def test_usage_errors_name_the_option(

@@ -40,7 +40,7 @@ async def running(faults: Faults | None = None, **policy: Any) -> AsyncIterator[
     """A server without a port: streams are handed to it."""
     item = catalogue_by_id()[InstrumentId(Category.LINEAR, "BTCUSDT")]
     backend = ExchangeBackend(Exchange((item,), 1, START), START)
-    server = SimServer(backend, ServerPolicy(start_ms=START, **policy), faults or Faults(), tls=False)
+    server = SimServer(backend, ServerPolicy(start_ms=START, **policy), faults or Faults(), tls=None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run)
         nursery.start_soon(server.cut_silent_clients)

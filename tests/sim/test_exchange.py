@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from orderflow.sim.catalogue import catalogue_by_id
 from orderflow.sim.exchange import ExchangeBackend
 from orderflow.sim.market import Exchange
 from orderflow.sim.venue import Verdict
+
+if TYPE_CHECKING:
+    from orderflow.sim.backend import TrueBook
 
 START = 1_790_000_000_000
 BTC = InstrumentId(Category.LINEAR, "BTCUSDT")
@@ -87,7 +91,11 @@ def test_subscribers_share_one_publisher_and_nobody_polls_for_nobody() -> None:
     assert [push for _ in range(20) for push in house.step(START + 10_000)] == []
 
 
-def test_a_paused_market_stands_still_and_catches_up() -> None:
+def levels(book: TrueBook) -> tuple[object, object]:
+    return book.bids, book.asks
+
+
+def test_a_paused_market_stands_still_and_goes_on_from_there() -> None:
     house = backend()
     house.set_paused(True)
     before = house.true_book(BTC, 50)
@@ -95,13 +103,30 @@ def test_a_paused_market_stands_still_and_catches_up() -> None:
         house.step(START + 1000)
     assert house.true_book(BTC, 50) == before
     house.set_paused(False)
-    house.step(START + 1010)
-    resumed = house.true_book(BTC, 50)
-    assert resumed != before
     never_paused = backend()
-    for _ in range(101):
-        never_paused.step(START + 1010)
-    assert never_paused.true_book(BTC, 50) == resumed
+    for slot in range(1, 200):
+        house.step(START + 1000 + slot * 10)
+        never_paused.step(START + slot * 10)
+        assert levels(house.true_book(BTC, 50)) == levels(never_paused.true_book(BTC, 50))
+    assert levels(house.true_book(BTC, 50)) != levels(before)
+    assert house.true_book(BTC, 50).cts == never_paused.true_book(BTC, 50).cts + 1000
+
+
+@pytest.mark.parametrize("hours", [0.001, 1, 1000])
+def test_a_halt_costs_nothing_and_leaves_no_burst(hours: float) -> None:
+    """However long it was: the same history later, and each topic says at most what its cadence allows."""
+    house, undisturbed = backend(), backend()
+    late_ms = int(hours * 3_600_000) // 10 * 10
+    seen: list[bytes] = []
+    house.attach("linear", "orderbook.50.BTCUSDT", Listener(), START)
+    assert house.halt(START + late_ms)
+    for slot in range(1, 101):
+        for _, messages in house.step(START + late_ms + slot * 10):
+            seen += messages
+        undisturbed.step(START + slot * 10)
+    assert house.step(START + late_ms + 1000) == []  # nothing is owed
+    assert len(seen) <= 50
+    assert levels(house.true_book(BTC, 50)) == levels(undisturbed.true_book(BTC, 50))
 
 
 def test_a_late_subscriber_of_trades_gets_no_old_ones() -> None:

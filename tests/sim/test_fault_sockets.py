@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import ssl
 import struct
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import trio
 from trio_websocket import open_websocket_url
 
-from orderflow.cli import main
+from orderflow.cli import build_parser, main
 from orderflow.core.types import Category, InstrumentId
 from orderflow.sim.catalogue import catalogue_by_id
+from orderflow.sim.control import Control
 from orderflow.sim.faultlist import KINDS, parse_fault
+from orderflow.sim.faultplan import FaultPlan
 from orderflow.sim.server import ServerPolicy, SimConfig, SimServer, serve
+from orderflow.sim.tls import OwnTls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.socket
 
@@ -208,3 +215,77 @@ async def test_what_a_client_says_while_nobody_listens_is_heard_later(tmp_path: 
             await stream.receive_some(4096)
         assert nothing_came.cancelled_caught
         await stream.aclose()
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text("utf-8")
+CURLS = re.findall(r"^curl (.+?) *(?:#.*)?$", PAGE, re.MULTILINE)
+
+
+def test_the_page_shows_every_request_of_the_control_port() -> None:
+    asked = {(method_of(words), urlsplit(url_of(words)).path) for words in map(shlex.split, CURLS)}
+    routes = {(verb, f"/sim/{name}") for verb, name in Control(None)._routes}  # type: ignore[arg-type]
+    assert asked == routes | {("DELETE", "/sim/faults/3")}
+
+
+def method_of(words: list[str]) -> str:
+    return words[words.index("-X") + 1] if "-X" in words else "GET"
+
+
+def url_of(words: list[str]) -> str:
+    return next(word for word in words if word.startswith("http"))
+
+
+async def test_every_request_of_the_page_works_as_it_stands(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, httpx.AsyncClient() as http:
+        for number in range(3):
+            assert server.plan.add(parse_fault("drop:after=1000")) == number + 1
+        for words in map(shlex.split, CURLS):
+            body = words[words.index("-d") + 1] if "-d" in words else ""
+            url = url_of(words).replace(":9000", f":{server.port}")
+            answer = await http.request(method_of(words), url, content=body)
+            assert answer.status_code == 200, (words, answer.text)
+            assert "error" not in answer.json()
+        assert server.statistics().clients == 0
+
+
+async def test_every_fault_is_armed_at_start_and_by_the_control_port(tmp_path: Path) -> None:
+    """Under the same name, with the same parameters, and gone when it is told to go."""
+    specs = [str(parse_fault(f"{name}:after=1000")) for name in KINDS]
+    tls = OwnTls("127.0.0.1")
+    (tmp_path / "ca.pem").write_bytes(tls.authority_pem)
+    trust = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    config = SimConfig(
+        instruments=(catalogue_by_id()[BTC],), account=False, tls=tls, faults=FaultPlan(map(parse_fault, specs))
+    )
+    async with trio.open_nursery() as nursery, httpx.AsyncClient(verify=trust) as http:
+        server: SimServer = await nursery.start(serve, config)
+        url = f"{server.rest_url}/sim/faults"
+        await until(lambda: server.plan.listing())
+        assert [row["fault"] for row in (await http.get(url)).json()["faults"]] == specs
+        armed = (await http.post(url, content="\n".join(specs))).json()["armed"]
+        assert [row["fault"] for row in armed] == specs
+        listed = (await http.get(url)).json()["faults"]
+        assert [row["state"] for row in listed] == ["armed"] * 2 * len(specs)
+        assert (await http.delete(f"{url}/{armed[0]['number']}")).status_code == 200
+        left = (await http.delete(url)).json()["faults"]
+        assert {row["state"] for row in left} == {"over"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_without_certificates_of_ours_none_can_be_faulty(tmp_path: Path) -> None:
+    async with running(tmp_path) as server, httpx.AsyncClient() as http:
+        answer = await http.post(f"{server.rest_url}/sim/faults", content="certificate")
+        assert answer.status_code == 409
+        assert "--tls" in answer.json()["error"]
+
+
+def test_every_command_of_the_page_is_understood() -> None:
+    """Options and faults as they are written there."""
+    block = re.search(r"## Faults\n.+?```sh\n(.+?)```", PAGE, re.DOTALL)
+    assert block is not None
+    for line in block[1].splitlines():
+        words = shlex.split(line, comments=True)
+        args = build_parser("sim").parse_args(words[1:])
+        assert all(parse_fault(spec) for spec in args.fault)

@@ -384,6 +384,7 @@ def test_every_recipe_is_a_fault_that_ends() -> None:
 
 
 class FakeServer:
+    makes_certificates = False
     paused = False
 
     def __init__(self, plan: FaultPlan) -> None:

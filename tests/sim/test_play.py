@@ -248,6 +248,24 @@ def test_pausing_holds_the_recording(tmp_path: Path) -> None:
     assert played(backend, 0) == [SNAPSHOT]
 
 
+@pytest.mark.parametrize("shift", [False, True])
+def test_a_standstill_moves_the_rest_of_the_recording(tmp_path: Path, shift: bool) -> None:
+    """Nothing is left out and nothing comes as a burst: the pace stays, an hour later; shifted stamps move along."""
+    deltas = [DELTA.replace(b"300,", b"%d," % ms) for ms in (300, 400, 500)]
+    backend = PlayBackend.open([raw_file(tmp_path, SNAPSHOT, *deltas)], 1.0, shift_time=shift)
+    attach(backend, "orderbook.50.ABCUSDT", 1_790_000_000_000)
+    backend.step(1_790_000_000_000)
+    hour = 3_600_000
+    assert backend.halt(1_790_000_000_200 + hour)
+    due = []
+    for ms in range(0, 400, 10):
+        due += [(ms, raw) for raw in played(backend, 1_790_000_000_200 + hour + ms)]
+    assert [ms for ms, _ in due] == [0, 100, 200]
+    stamps = [int(json.loads(raw)["ts"]) for _, raw in due]
+    assert [stamp - stamps[0] for stamp in stamps] == [0, 100, 200]
+    assert (stamps[0] == 1_790_000_000_200 + hour) is shift
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "fast", "nan", "inf"])
 def test_speeds_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError, match="--speed"):

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import trio
+import trio.testing
 import trustme
 from trio_websocket import WebSocketConnection, open_websocket_url
 
 from orderflow.core.types import Category, InstrumentId
 from orderflow.sim.catalogue import catalogue_by_id
+from orderflow.sim.exchange import ExchangeBackend
+from orderflow.sim.faultplan import FaultPlan
 from orderflow.sim.flood import FloodBackend, Loop
+from orderflow.sim.market import Exchange
 from orderflow.sim.play import PlayBackend
 from orderflow.sim.server import ServerPolicy, SimConfig, SimServer, serve, serve_backend
 
@@ -158,4 +162,71 @@ async def test_a_port_in_use() -> None:
         server: SimServer = await nursery.start(serve, config(BTC))
         with pytest.raises(OSError, match="in use"):
             await serve(config(BTC, server=ServerPolicy(port=server.port)))
+        nursery.cancel_scope.cancel()
+
+
+class Sink:
+    connection_id = "x"
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def deliver(self, topic: str, frame: bytes) -> None:
+        self.frames += 1
+
+
+async def test_behind_a_standstill_of_ours_comes_no_burst(mock_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """Short ones are caught up, message by message; of longer ones the market knows nothing."""
+    log = tmp_path / "log.jsonl"
+    exchange = Exchange((catalogue_by_id()[BTC],), 7, 1_790_000_000_000)
+    backend = ExchangeBackend(exchange, 1_790_000_000_000)
+    policy = ServerPolicy(start_ms=1_790_000_000_000, client_log=log)
+    server = SimServer(backend, policy, FaultPlan(), tls=None)
+    sink = Sink()
+    backend.attach("linear", "orderbook.50.BTCUSDT", sink, server.now_ms())
+    with server.logging_clients():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.run)
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(0.9)
+            await trio.testing.wait_all_tasks_blocked()
+            caught_up = sink.frames
+            assert 20 < caught_up <= 45
+            assert server.statistics().halts == 0
+            mock_clock.jump(3600)
+            await trio.testing.wait_all_tasks_blocked()
+            assert sink.frames <= caught_up + 1
+            statistics = server.statistics()
+            assert statistics.halts == 1
+            assert 3_600_000 - 20 <= statistics.halted_ms <= 3_600_000
+            mock_clock.jump(0.1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert sink.frames > caught_up + 1  # and on it goes
+            assert abs(exchange.now_ms - server.now_ms()) <= 10
+            nursery.cancel_scope.cancel()
+    (halt,) = [json.loads(line) for line in log.read_text().splitlines()]
+    assert (halt["event"], round(halt["ms"], -2)) == ("halt", 3_600_000)
+
+
+async def test_a_standstill_of_ours_is_no_silence_of_theirs(mock_clock: trio.testing.MockClock) -> None:
+    """A private connection may be silent for 30 s; that we slept for an hour does not count."""
+    backend = ExchangeBackend(Exchange((catalogue_by_id()[BTC],), 7, 1_790_000_000_000), 1_790_000_000_000)
+    server = SimServer(backend, ServerPolicy(start_ms=1_790_000_000_000), FaultPlan(), tls=None)
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_stream, theirs)
+        await ours.send_all(
+            b"GET /v5/private?max_active_time=30s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert b" 101 " in await ours.receive_some(4096)
+        nursery.start_soon(server.cut_silent_clients)
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(3600)
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.statistics().cut_idle == 0
+        for _ in range(40):
+            mock_clock.jump(1)
+            await trio.testing.wait_all_tasks_blocked()
+        assert server.statistics().cut_idle == 1  # that was its own
         nursery.cancel_scope.cancel()
