@@ -219,7 +219,7 @@ async def _misbehave(server: SimServer, settings: Settings, seed: int) -> None:
     from orderflow.sim.chaos import Chaos, Chosen, watchable
 
     def tell(chosen: Chosen) -> None:
-        log.warning("fault: %s", chosen.story)
+        log.warning("fault, on purpose: %s", chosen.story)
 
     topics = [(key.category.value, f"orderbook.{settings.depth}.{key.symbol}") for key in settings.instruments]
     await Chaos(seed, DEMO_FAULTS_PER_S, topics, watchable()).run(server.plan, tell)
