@@ -227,7 +227,7 @@ async def _misbehave(server: SimServer, settings: Settings, seed: int) -> None:
 
 def _wants_view(choice: str | None, settings: Settings) -> bool:
     """A live screen on a terminal that can show one, unless lines were asked for. Raises: ConfigError."""
-    from orderflow.ui.terminal import can_show
+    from orderflow.ui.ability import can_show
 
     if choice == "lines" or settings.log_format == "json":
         return False

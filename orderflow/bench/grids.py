@@ -96,7 +96,7 @@ def _row(figure: Figure, report: Report) -> Row:
         _rate(figure.rate),
         str(shown.count),
         f"{number(shown.p50)} {escape_text(figure.unit, 20)}".rstrip(),
-        f"{figure.noise:.0%}" if len(figure.rounds) > 1 else "",
+        _noise(figure.noise) if len(figure.rounds) > 1 else "",
         number(shown.p99) if many else "",
         number(shown.p999) if many and shown.count >= _ENOUGH else "",
         number(shown.max),
@@ -151,9 +151,17 @@ def _change_row(change: Change) -> Row:
         f"{number(change.now)} {unit}".rstrip(),
         f"{change.ratio:.2f}",
         f"{change.p99_ratio:.2f}" if change.p99_ratio is not None else "",
-        f"{change.noise:.0%}",
+        _noise(change.noise),
         ("better" if change.ratio > 1 else "worse") if change.matters else "",
     )
+
+
+def _noise(share: float) -> str:
+    return f"{share:.0%}" if share < _WILD else f"over {_WILD:.0%}"
+
+
+_WILD: Final = 10.0
+"""Next to nothing in one round and something in another: more digits say no more."""
 
 
 def _mark(holds: bool | None) -> str:

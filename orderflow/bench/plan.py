@@ -38,11 +38,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cold: int = 400  # messages with a pause before each
     ticks: int = 400
     flood: int = 60_000  # messages through a socket as fast as it goes; fewer of the longer ones of deeper books
-    paced_s: float = 4.0  # how long messages come at a fixed rate
+    paced_s: float = 3.0  # how long messages come at a fixed rate
     watch_s: float = 3.0  # how long a process runs before its memory is read
     starts: int = 5  # processes started for each start-up figure
     crowd: int = 200  # symbols, plugins, ... of which the cost of one is worked out
-    scale_s: float = 4.0  # how long many symbols are fed
+    scale_s: float = 3.0  # how long many symbols are fed
 
 
 QUICK = Plan(

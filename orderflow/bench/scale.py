@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _DEPTH: Final = 50
 _NEVER_S: Final = 3600.0
+_MS: Final = 1e-6  # of a nanosecond
 
 
 class Crowd(NamedTuple):
@@ -64,7 +65,7 @@ def _run(server: Server, crowd: Crowd, seconds: float) -> Run:
 def _figures(crowd: Crowd, runs: list[Run]) -> list[Figure]:
     outcomes = [run.outcome for run in runs]
     found: tuple[tuple[str, str, list[Spread]], ...] = (
-        ("sent to book", "us", [spread(latencies(run)) for run in runs]),
+        ("sent to book", "ms", [spread(latencies(run), _MS) for run in runs]),
         ("processor share", "%", [single(one.cpu_s / one.wall_s * 100) for one in outcomes]),
         ("events that waited", "", [single(one.queue_peak) for one in outcomes]),
         ("event loop late", "ms", [single(one.lag_s * 1000) for one in outcomes]),

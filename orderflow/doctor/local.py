@@ -114,8 +114,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 async def check_output(emoji: str) -> list[Check]:
     """What standard output can show; `sys.__stdout__`, for the checks run with it redirected."""
-    from orderflow.ui.line import choose_look, is_utf8
-    from orderflow.ui.terminal import can_show
+    from orderflow.ui.ability import can_show, is_utf8
+    from orderflow.ui.line import choose_look
 
     stream = sys.__stdout__
     if stream is None or stream.closed:

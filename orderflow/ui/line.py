@@ -22,6 +22,7 @@ from orderflow.core.types import (
     Severity,
     Summary,
 )
+from orderflow.ui.ability import is_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,10 +71,6 @@ def choose_look(
         colour=terminal and not dumb and not environ.get("NO_COLOR"),
         categories=categories,
     )
-
-
-def is_utf8(encoding: str | None) -> bool:
-    return (encoding or "").lower().replace("-", "").replace("_", "") == "utf8"
 
 
 # --- one value ----------------------------------------------------------------------------------------------------

@@ -21,19 +21,18 @@ from rich.console import Console
 
 from orderflow import logs
 from orderflow.ui.history import History
-from orderflow.ui.line import is_utf8
 from orderflow.ui.sink import Output
-from orderflow.ui.view import SMALLEST, export_svg, render
+from orderflow.ui.view import export_svg, render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from rich.style import Style
 
     from orderflow.core.types import ViewFrame
     from orderflow.ui.cells import Line
 
-__all__ = ["History", "can_show", "export_svg", "render", "restore_terminal", "run_terminal"]
+__all__ = ["History", "export_svg", "render", "restore_terminal", "run_terminal"]
 
 _COLOURS: Final = {
     "standard": ColorSystem.STANDARD,
@@ -50,14 +49,6 @@ _QUIT: Final = frozenset({b"q", b"Q"})
 
 _to_restore: list[tuple[int, list[object] | None, int | None]] = []
 """(output fd, terminal settings, fd they belong to) of the view that is on now, for exits that skip clean-up."""
-
-
-def can_show(fd: int, encoding: str | None, environ: Mapping[str, str]) -> bool:
-    """Whether a live view makes sense here: a UTF-8 terminal that can move its cursor and is big enough."""
-    if environ.get("TERM", "dumb") == "dumb" or not is_utf8(encoding) or not os.isatty(fd):
-        return False
-    size = os.get_terminal_size(fd)
-    return size.columns >= SMALLEST[0] and size.lines >= SMALLEST[1]
 
 
 def restore_terminal() -> None:

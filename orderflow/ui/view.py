@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orderflow.ui import ladder, panels, tables
+from orderflow.ui.ability import SMALLEST
 from orderflow.ui.cells import Line, Picture, Theme, beside, box, cell, fit
 from orderflow.ui.line import Look
 from orderflow.ui.picture import picture_svg
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 METRICS_ROWS: Final = 11
 HOPS_ROWS: Final = 7
-SMALLEST: Final = (60, 16)
-"""Columns and rows below which there is nothing useful to draw."""
 
 
 def render(

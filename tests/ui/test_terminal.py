@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from orderflow.ui.terminal import can_show, restore_terminal, run_terminal
+from orderflow.ui.terminal import restore_terminal, run_terminal
 from tests.ui.frames import make_frame
 
 if TYPE_CHECKING:
@@ -223,21 +223,6 @@ async def test_exits_without_clean_up_can_restore_the_terminal_themselves() -> N
                 nursery.start_soon(trio.to_thread.run_sync, restore_terminal)  # meanwhile we read what is in the way
                 await screen.wait_for(LEAVE)
             nursery.cancel_scope.cancel()
-
-
-def test_where_a_view_makes_sense() -> None:
-    with terminal(80, 24) as (_, theirs):
-        good = {"TERM": "xterm"}
-        assert can_show(theirs, "utf-8", good)
-        assert not can_show(theirs, "ascii", good)
-        assert not can_show(theirs, "utf-8", {"TERM": "dumb"})
-        assert not can_show(theirs, "utf-8", {})
-    with terminal(40, 10) as (_, theirs):
-        assert not can_show(theirs, "utf-8", good)
-    reader, writer = os.pipe()
-    assert not can_show(writer, "utf-8", good)
-    os.close(reader)
-    os.close(writer)
 
 
 def test_restoring_without_a_view_is_harmless() -> None:

@@ -24,10 +24,11 @@ from orderflow.core.types import (
 )
 from orderflow.logs import LogLine
 from orderflow.ui import tables
+from orderflow.ui.ability import SMALLEST
 from orderflow.ui.cells import Theme
 from orderflow.ui.history import History
 from orderflow.ui.line import Look
-from orderflow.ui.view import SMALLEST, export_svg, render
+from orderflow.ui.view import export_svg, render
 from tests.ui.frames import make_frame, make_history, make_view
 
 if TYPE_CHECKING:
