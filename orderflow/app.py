@@ -422,12 +422,17 @@ class Monitor:
             if due < now:  # we stood still: no burst of overdue ticks
                 due = now + interval_s
             await trio.sleep_until(due)
-            recv_ns, mono_ns = self._watch.look()
-            for tick in self._give(TickDue(recv_ns=recv_ns, mono_ns=mono_ns)):
-                if isinstance(tick, MetricsTick):
-                    self._reporter.tick(tick)
-                    for alert in self._host.tick(tick):
-                        self._alerts.put(alert)
+            for instrument in self.engine.books:
+                self._tick(instrument)
+                await trio.lowlevel.checkpoint()  # the links have their turn: fifty books at once would hold them up
+
+    def _tick(self, instrument: InstrumentId) -> None:
+        recv_ns, mono_ns = self._watch.look()
+        for tick in self._give(TickDue(recv_ns=recv_ns, mono_ns=mono_ns, instrument=instrument)):
+            if isinstance(tick, MetricsTick):
+                self._reporter.tick(tick)
+                for alert in self._host.tick(tick):
+                    self._alerts.put(alert)
 
     async def _run_frames(self) -> None:
         while True:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,6 +244,26 @@ async def test_what_start_up_made_is_set_aside_for_the_time_of_the_run(tmp_path:
         assert gc.get_freeze_count() > 10_000
         run.monitor.stop("test")
     assert gc.get_freeze_count() == 0
+
+
+async def test_between_two_books_ticks_the_links_have_their_turn(exchange: SimServer, tmp_path: Path) -> None:
+    run = Run(exchange, tmp_path, duration_s=1.1, interval_s=0.1)
+    turns = 0
+    seen: list[int] = []
+    told = run.told.tick
+
+    def tick(tick: MetricsTick) -> None:
+        seen.append(turns)
+        told(tick)
+
+    run.told.tick = tick  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        while run.code is None:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+    assert len(seen) >= 2 * len(SYMBOLS)
+    assert max(Counter(seen).values()) <= 2  # of what is due together, Trio chooses the order
 
 
 class _Naps(trio.abc.Instrument):

@@ -169,7 +169,7 @@ class Engine:
 
     def _ticks(self, event: TickDue) -> tuple[Output, ...]:
         ticks: list[Output] = []
-        for book in self.books.values():
+        for book in self.books.values() if event.instrument is None else (self.books[event.instrument],):
             ticks.append(self._tick(book, event.recv_ns, event.mono_ns))
             self._end_interval(book)
             if self._clock is not None:

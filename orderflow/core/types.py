@@ -205,10 +205,11 @@ class TimerDue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TickDue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A metrics interval ended: one tick per instrument is due."""
+    """A metrics interval ended: the tick of one instrument is due, or of all (None)."""
 
     recv_ns: int
     mono_ns: int
+    instrument: InstrumentId | None = None
 
 
 Event = (

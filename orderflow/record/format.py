@@ -17,7 +17,7 @@ import msgspec
 import zstandard
 
 from orderflow.core.errors import RecordingError
-from orderflow.record.records import FED_ALL, Frames, Record, Tick, Timer, decode_note, encode_note
+from orderflow.record.records import ALL_BOOKS, FED_ALL, Frames, Record, Tick, Timer, decode_note, encode_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,8 +47,8 @@ _FRAMES: Final = struct.Struct("<BIIBqqI")  # the record's head, then connection
 _FRAMES_BODY: Final = struct.Struct("<IBqqI")
 _TIMER: Final = struct.Struct("<BIQq")  # head, applied, mono ns
 _TIMER_BODY: Final = struct.Struct("<Qq")
-_TICK: Final = struct.Struct("<BIQqq")  # head, applied, recv ns, mono ns
-_TICK_BODY: Final = struct.Struct("<Qqq")
+_TICK: Final = struct.Struct("<BIQqqi")  # head, applied, recv ns, mono ns, book
+_TICK_BODY: Final = struct.Struct("<Qqqi")
 
 FILE_HEADER_BYTES: Final = _FILE.size + _CRC.size
 BLOCK_HEADER_BYTES: Final = _BLOCK.size + _CRC.size
@@ -277,8 +277,8 @@ class Encoder:
     def timer(self, applied: int, mono_ns: int) -> None:
         self._add(_TIMER.pack(KIND_TIMER, _TIMER_BODY.size, applied, mono_ns))
 
-    def tick(self, applied: int, recv_ns: int, mono_ns: int) -> None:
-        self._add(_TICK.pack(KIND_TICK, _TICK_BODY.size, applied, recv_ns, mono_ns))
+    def tick(self, applied: int, recv_ns: int, mono_ns: int, book: int = ALL_BOOKS) -> None:
+        self._add(_TICK.pack(KIND_TICK, _TICK_BODY.size, applied, recv_ns, mono_ns, book))
         self.stamp(recv_ns)
 
     def note(self, note: Note) -> None:

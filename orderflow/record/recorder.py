@@ -25,6 +25,7 @@ from orderflow.net.tap import read_clocks
 from orderflow.record.format import Chunk, Encoder
 from orderflow.record.images import take_checkpoint
 from orderflow.record.records import (
+    ALL_BOOKS,
     FED_ALL,
     FED_AS_NOTED,
     FED_NOTHING,
@@ -118,6 +119,7 @@ class Recorder:
         self._encoder = Encoder()
         self._engine: Engine | None = None
         self._session: Session | None = None
+        self._book_numbers: dict[InstrumentId | None, int] = {None: ALL_BOOKS}
         self._open: dict[int, Opened] = {}
         self._connections = 0
         self._gap: _OpenGap | None = None
@@ -142,6 +144,7 @@ class Recorder:
         self._engine = engine
         self._notify = notify
         self._session = msgspec.structs.replace(session, session=self._session_id.hex())
+        self._book_numbers |= {instrument: number for number, instrument in enumerate(session.instruments)}
         self._encoder.stamp(session.started_ns)
         self._head(resumed=False)
 
@@ -225,7 +228,8 @@ class Recorder:
         if kind is TimerDue:
             self._encoder.timer(self.applied, event.mono_ns)  # type: ignore[union-attr]  # told by `kind`
         elif kind is TickDue:
-            self._encoder.tick(self.applied, event.recv_ns, event.mono_ns)  # type: ignore[union-attr]
+            book = self._book_numbers[event.instrument]  # type: ignore[union-attr]
+            self._encoder.tick(self.applied, event.recv_ns, event.mono_ns, book)  # type: ignore[union-attr]
         else:
             self._note(Given(applied=self.applied, events=[encode_event(event)]))
 

@@ -11,6 +11,7 @@ from orderflow.core.policy import BookPolicy, MetricsPolicy
 from orderflow.core.quality import CoverageState  # noqa: TC001 - msgspec resolves the annotation at run time
 from orderflow.core.types import BookCounters, BookState, Category, ClockOffset, Event, Instrument, InstrumentId, Level
 
+ALL_BOOKS: Final = -1
 FED_NOTHING: Final = 0
 FED_ALL: Final = 1
 FED_AS_NOTED: Final = 2
@@ -35,11 +36,15 @@ class Timer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Tick(msgspec.Struct, frozen=True, gc=False):
-    """The engine was given `TickDue` after it had applied `applied` queue items."""
+    """The engine was given `TickDue` after it had applied `applied` queue items.
+
+    `book`: for which one, counted from 0 in the session's `instruments`; ALL_BOOKS for every one.
+    """
 
     applied: int
     recv_ns: int
     mono_ns: int
+    book: int = ALL_BOOKS
 
 
 # --- notes --------------------------------------------------------------------------------------------------------

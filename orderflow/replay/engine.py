@@ -32,6 +32,7 @@ from orderflow.hooks.specs import StartInfo
 from orderflow.record.images import restore_checkpoint
 from orderflow.record.reader import BlockStart, Damage
 from orderflow.record.records import (
+    ALL_BOOKS,
     FED_ALL,
     FED_NOTHING,
     Checkpoint,
@@ -118,6 +119,7 @@ class SessionReplay:
         self._choice = choice
         self._host = host
         self._sink = sink
+        self._instruments = session.instruments
         self._wanted = tuple(key for key in session.instruments if choice.wants(key))
         self.interval_s = choice.interval_s or session.interval_s
         self.engine = Engine(
@@ -305,8 +307,14 @@ class SessionReplay:
 
     def _tick(self, record: Tick) -> None:
         self._apply_until(record.applied)
-        if not self._own_ticks:
+        if self._own_ticks:
+            return
+        if record.book == ALL_BOOKS:
             self._give_ticks(record.recv_ns, record.mono_ns)
+        elif not 0 <= record.book < len(self._instruments):
+            self.undecodable += 1
+        elif (instrument := self._instruments[record.book]) in self.engine.books:
+            self._give_ticks(record.recv_ns, record.mono_ns, instrument)
 
     def _tick_if_due(self, recv_ns: int, mono_ns: int) -> None:
         """Ticks on a grid of our own: another interval than the recorded, or none was recorded."""
@@ -331,11 +339,11 @@ class SessionReplay:
             self._tell(self.engine.apply(TimerDue(mono_ns=due_ns)))
             self._tick_if_due(recv_ns - (mono_ns - due_ns), due_ns)
 
-    def _give_ticks(self, recv_ns: int, mono_ns: int) -> None:
+    def _give_ticks(self, recv_ns: int, mono_ns: int, instrument: InstrumentId | None = None) -> None:
         self.last_recv_ns, self.last_mono_ns = recv_ns, mono_ns
         if self._first_mono_ns is None:
             self._first_mono_ns = mono_ns
-        for tick in self.engine.apply(TickDue(recv_ns=recv_ns, mono_ns=mono_ns)):
+        for tick in self.engine.apply(TickDue(recv_ns=recv_ns, mono_ns=mono_ns, instrument=instrument)):
             if isinstance(tick, MetricsTick):
                 self._sink.tick(tick)
                 for alert in self._host.tick(tick):

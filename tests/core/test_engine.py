@@ -63,6 +63,16 @@ def test_a_tick_of_a_live_book() -> None:
     assert tick.base_coin is None
 
 
+def test_the_tick_of_one_book_alone() -> None:
+    engine = started(LINEAR, SPOT)
+    engine.apply(BookUpdate(SPOT, 50, False, [], [(102.0, 1.0)], 11, 8, 1000, 999, S, S))
+    (tick,) = engine.apply(TickDue(recv_ns=5 * S, mono_ns=S, instrument=SPOT))
+    assert isinstance(tick, MetricsTick)
+    assert (tick.instrument, tick.counters.updates) == (SPOT, 2)
+    assert ticks(engine)[LINEAR].hops.gateway_to_socket.count == 1  # its interval goes on
+    assert ticks(engine)[SPOT].hops.gateway_to_socket.count == 0
+
+
 def test_the_same_symbol_in_two_categories_is_two_books() -> None:
     engine = started(LINEAR, SPOT)
     engine.apply(BookUpdate(SPOT, 50, False, [(99.5, 2.0)], [], 11, 8, 1000, 999, S, S))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orderflow.core.policy import RecordPolicy
 from orderflow.core.types import Category, InstrumentId, LinkUp, Syncing
 from orderflow.record.format import Encoder
-from orderflow.record.records import Control, End, Opened, Session, encode_event
+from orderflow.record.records import ALL_BOOKS, Control, End, Opened, Session, encode_event
 from orderflow.record.writer import RecordingWriter
 
 if TYPE_CHECKING:
@@ -66,8 +66,15 @@ def begin(encoder: Encoder, **more: object) -> None:
     encoder.note(Control(events=[encode_event(event) for event in events]))
 
 
-def write_tape(folder: Path, batches: Sequence[Sequence[bytes]], *, per_block: int = 5, **more: object) -> Path:
-    """A closed recording: a batch every 50 ms, a timer every 100 ms, a tick every second. Returns: its file."""
+def write_tape(
+    folder: Path,
+    batches: Sequence[Sequence[bytes]],
+    *,
+    per_block: int = 5,
+    tick_books: Sequence[int] = (ALL_BOOKS,),
+    **more: object,
+) -> Path:
+    """A closed recording: a batch every 50 ms, a timer every 100 ms, ticks every second. Returns: its file."""
     writer = RecordingWriter(folder, POLICY, os.urandom(16), clock=lambda: T0)
     writer.rotate(None)
     encoder = Encoder()
@@ -78,7 +85,8 @@ def write_tape(folder: Path, batches: Sequence[Sequence[bytes]], *, per_block: i
         if number % 2 == 0:
             encoder.timer(encoder.items, M0 + later)
         if number % 20 == 0:
-            encoder.tick(encoder.items, T0 + later, M0 + later)
+            for number_of_book in tick_books:
+                encoder.tick(encoder.items, T0 + later, M0 + later, number_of_book)
         if number % per_block == 0:
             writer.write(encoder.take())
     encoder.note(End(reason="stopped"))

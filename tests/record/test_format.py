@@ -51,7 +51,7 @@ times = st.integers(-(2**63), 2**63 - 1)
 small = st.integers(0, 2**32 - 1)
 frames = st.builds(Frames, small, st.integers(0, 255), times, times, st.lists(st.binary(max_size=40), max_size=6))
 timers = st.builds(Timer, st.integers(0, 2**64 - 1), times)
-ticks = st.builds(Tick, st.integers(0, 2**64 - 1), times, times)
+ticks = st.builds(Tick, st.integers(0, 2**64 - 1), times, times, st.integers(-1, 2**31 - 1))
 text = st.text(st.characters(codec="utf-8"), max_size=30)
 notes = st.one_of(
     st.just(session()),
@@ -94,7 +94,7 @@ def encode(all_records: list[object]) -> Encoder:
         elif isinstance(record, Timer):
             encoder.timer(record.applied, record.mono_ns)
         elif isinstance(record, Tick):
-            encoder.tick(record.applied, record.recv_ns, record.mono_ns)
+            encoder.tick(record.applied, record.recv_ns, record.mono_ns, record.book)
         else:
             encoder.note(record)  # type: ignore[arg-type]
     return encoder

@@ -10,6 +10,7 @@ import pytest
 
 from orderflow.cli import main
 from orderflow.core.errors import MisuseError
+from orderflow.core.types import Category, InstrumentId
 from orderflow.hooks.host import PluginHost
 from orderflow.record.reader import open_recording
 from orderflow.replay.engine import Choice
@@ -65,6 +66,26 @@ def test_twice_the_same_output_and_hash(tmp_path: Path, capsys: pytest.CaptureFi
         assert main(["replay", str(tape), "--json", *CALM, *options]) == 0
         said.append(capsys.readouterr())
     assert said[0] == said[1] == said[2]
+
+
+def test_each_book_has_ticks_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Live, every book's tick is a moment of its own; one whose number nobody has is said, not guessed."""
+    other = InstrumentId(Category.SPOT, "BTCUSDT")
+    tape = write_tape(
+        tmp_path / "tape",
+        [[book(10, "snapshot")], *([book(u)] for u in range(11, 50))],
+        instruments=[BTC, other],
+        tick_books=(1, 0, 2),
+    )
+
+    def ticked(*options: str) -> tuple[list[str], list[str]]:
+        assert main(["replay", str(tape), "--json", *CALM, *options]) == 0
+        found, _ = lines(capsys)
+        return [tick["category"] for tick in events(found, "tick")], found[-1]["notes"]
+
+    assert ticked()[0] == ["spot", "linear", "spot", "linear"]
+    assert any(note.startswith("2 messages could not be read") for note in ticked()[1])
+    assert ticked("--symbol", "linear:BTCUSDT")[0] == ["linear", "linear"]
 
 
 def test_from_to_symbol_and_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
