@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from orderflow.bybit.wire import (
+    TextBook,
     WireBook,
     WireLiquidations,
     WireReply,
@@ -45,26 +46,8 @@ _SIGNED_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?\Z", re.ASCII)
 _TOPIC: Final = re.compile(rb'"topic"\s*:\s*"([A-Za-z0-9._-]{1,64})"')
 
 
-class _TextBookData(msgspec.Struct):
-    s: str
-    b: list[tuple[str, str]]
-    a: list[tuple[str, str]]
-    u: int
-    seq: int = 0
-
-
-class _TextBook(msgspec.Struct):
-    """A book message with its numbers as text: for vetting."""
-
-    topic: str
-    type: str
-    ts: int
-    data: _TextBookData
-    cts: int | None = None
-
-
 _book = msgspec.json.Decoder(WireBook, strict=False)
-_text_book = msgspec.json.Decoder(_TextBook, strict=False)
+_text_book = msgspec.json.Decoder(TextBook, strict=False)
 _trades = msgspec.json.Decoder(WireTrades, strict=False)
 _liquidations = msgspec.json.Decoder(WireLiquidations, strict=False)
 _ticker = msgspec.json.Decoder(WireTicker, strict=False)

@@ -99,3 +99,41 @@ class WireReply(msgspec.Struct, gc=False):
     reqId: str | int = ""
     conn_id: str = ""
     topic: str = ""
+
+
+# --- numbers as text ----------------------------------------------------------------------------------------------
+
+
+class TextBookData(msgspec.Struct, gc=False):
+    s: str
+    b: list[tuple[str, str]]
+    a: list[tuple[str, str]]
+    u: int
+    seq: int = 0
+
+
+class TextBook(msgspec.Struct, gc=False):
+    """A book message with its numbers as the exchange wrote them."""
+
+    topic: str
+    type: str
+    ts: int
+    data: TextBookData
+    cts: int | None = None
+
+
+class TextFill(msgspec.Struct, gc=False):
+    """Of one trade or liquidation what a float would change: price and size as JSON, quoted or not."""
+
+    p: msgspec.Raw
+    v: msgspec.Raw
+    L: str = ""
+
+
+class TextFills(msgspec.Struct, gc=False):
+    ts: int
+    data: list[TextFill]
+
+
+class TextTicker(msgspec.Struct, gc=False):
+    data: msgspec.Raw

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from orderflow.core.book import Book
     from orderflow.core.engine import Engine
 
-_CHAINED = frozenset({LIVE, BookState.STALE})
+CHAINED = frozenset({LIVE, BookState.STALE})
 
 
 def take_checkpoint(engine: Engine, applied: int, recv_ns: int, mono_ns: int) -> Checkpoint:
@@ -28,7 +28,7 @@ def take_checkpoint(engine: Engine, applied: int, recv_ns: int, mono_ns: int) ->
 
 def _image(book: Book) -> BookImage:
     levels = book.levels
-    kept = book.state in _CHAINED
+    kept = book.state in CHAINED
     return BookImage(
         instrument=book.instrument,
         state=book.state,
@@ -60,7 +60,7 @@ def _restore(book: Book, image: BookImage) -> None:
     book.levels.replace(image.bids, image.asks)
     book.state, book.reason = image.state, image.reason
     book.u, book.seq, book.last_mono_ns = image.u, image.seq, image.last_mono_ns
-    book.chained = image.state in _CHAINED
+    book.chained = image.state in CHAINED
     if image.coverage is not None:
         book.coverage.state = image.coverage
     for name in BookCounters.__struct_fields__:

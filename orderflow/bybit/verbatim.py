@@ -1,0 +1,52 @@
+"""Messages with every number as the exchange wrote it: for files that must give back the text, digit by digit.
+
+Only for messages that the codec has accepted: the codec judges, this reads.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from orderflow.bybit.wire import TextBook, TextFill, TextFills, TextTicker, WireTickerData
+
+book_text: Final = msgspec.json.Decoder(TextBook, strict=False).decode
+fills_text: Final = msgspec.json.Decoder(TextFills, strict=False).decode
+_ticker: Final = msgspec.json.Decoder(TextTicker, strict=False)
+_ticker_data: Final = msgspec.json.Decoder(WireTickerData, strict=False)
+
+TICKER_NUMBERS: Final = {
+    "last": "lastPrice",
+    "bid": "bid1Price",
+    "bid_size": "bid1Size",
+    "ask": "ask1Price",
+    "ask_size": "ask1Size",
+    "mark": "markPrice",
+    "index": "indexPrice",
+    "open_interest": "openInterest",
+    "funding_rate": "fundingRate",
+}
+"""Fields of `core.types.TickerUpdate` and the exchange's names for them."""
+
+
+def fill_numbers(fill: TextFill) -> tuple[str, str]:
+    """(price, size) of a trade or a liquidation."""
+    return _text(fill.p), _text(fill.v)
+
+
+def ticker_text(raw: bytes) -> tuple[str, dict[str, str | None]]:
+    """(the whole `data` object, its numbers by the names of `TickerUpdate`; None: absent or empty)."""
+    data = bytes(_ticker.decode(raw).data)
+    fields = _ticker_data.decode(data)
+    numbers = {name: getattr(fields, theirs) or None for name, theirs in TICKER_NUMBERS.items()}
+    numbers["index"] = numbers["index"] or fields.usdIndexPrice or None
+    return data.decode(), numbers
+
+
+def _text(raw: msgspec.Raw) -> str:
+    data = bytes(raw)
+    if data.startswith(b'"'):
+        text: str = msgspec.json.decode(data, type=str)
+        return text
+    return data.decode()
