@@ -70,6 +70,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_alerts(commands)
     _add_verify(commands)
+    _add_export(commands, options=command in (None, "export"))
     _add_sim(commands, options=command in (None, "sim"))
     _add_plugins(commands)
     _add_config(commands)
@@ -212,6 +213,15 @@ def _add_verify(commands: _Commands[argparse.ArgumentParser]) -> None:
     _add_json(parser)
 
 
+def _add_export(commands: _Commands[argparse.ArgumentParser], *, options: bool) -> None:
+    parser = _command(commands, "export", "turn recordings into Parquet, or data for hftbacktest", _export)
+    if options:
+        from orderflow.export.options import add_arguments
+
+        _add_recording(parser)
+        add_arguments(parser)
+
+
 def _add_recording(parser: argparse.ArgumentParser) -> None:
     """Options of every command that reads a recording's books."""
     parser.add_argument("path", nargs="+", type=Path, metavar="PATH", help="recordings: files or folders")
@@ -343,6 +353,12 @@ def _verify(args: argparse.Namespace) -> int:
     from orderflow.verify.command import main
 
     return main(args)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from orderflow.export.command import export
+
+    return export(args, settings_options(args))
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ LAYERS: Final = {
     "watchdog": 3,
     "bench": 4,
     "doctor": 4,
+    "export": 4,
     "replay": 4,
     "soak": 4,
     "verify": 4,
@@ -55,7 +56,9 @@ SIBLINGS: Final = {  # of one layer, and yet one may use the other; and nobody e
     ("cli", "soak"),
     ("cli", "replay"),
     ("cli", "verify"),
-    ("", "record"),  # orderflow.open_recording, when it is used
+    ("cli", "export"),
+    ("export", "replay"),  # ticks and alerts are what a replay gives
+    ("", "export"),  # orderflow.open_recording, when it is used
     ("record", "net"),  # is an event queue, and shares the clocks
     ("sim", "record"),  # serves recordings
     ("soak", "app"),  # runs the monitor under faults
@@ -88,10 +91,15 @@ ONLY_IN: Final = {  # a library and the files that may know of it
     "hypercorn": {"net/http.py"},
     "prometheus_client": {"ui/prometheus.py"},
     "zstandard": {"record/"},
+    "numpy": {"export/"},
+    "pyarrow": {"export/"},
+    "polars": {"export/views.py"},
+    "pandas": {"export/views.py"},
+    "duckdb": {"export/views.py"},
 }
 HEAVY: Final = (
     *("cryptography", "dynaconf", "httpx", "hypercorn", "prometheus_client", "numpy", "pandas", "rich", "shtab"),
-    *("ssl_certs", "asyncio"),
+    *("ssl_certs", "asyncio", "pyarrow", "polars", "duckdb"),
 )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orderflow import __version__
@@ -18,6 +19,8 @@ from orderflow.export.schemas import SCHEMAS
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    Days = np.ndarray[Any, np.dtype[np.int64]]
 
 ROW_GROUP: Final = 1 << 17
 MAX_ROWS: Final = 1 << 19
@@ -149,15 +152,13 @@ def split(table: str, batch: pa.RecordBatch) -> Iterator[tuple[Part, pa.RecordBa
         yield part, rest if len(keys.T) == 1 else rest.take(pa.array(rows))
 
 
-def _days(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _days(batch: pa.RecordBatch) -> Days:
     """The UTC day of each row, since 1970: of its receive time, or of the exchange's where nobody noted that."""
     names = batch.schema.names
-    if "recv_ns" in names:
-        received = batch.column("recv_ns")
-        if received.null_count:
-            received = received.to_numpy(zero_copy_only=False) / 1e6
-            told = batch.column("exchange_ms").to_numpy(zero_copy_only=False).astype(float)
-            moments = np.where(np.isnan(received), told, received)
-            return np.floor(np.nan_to_num(moments) / _DAY_MS).astype(np.int64)
-        return received.to_numpy() // (_DAY_MS * 1_000_000)
-    return batch.column("ts" if "ts" in names else "from_ms").to_numpy() // _DAY_MS
+    if "recv_ns" not in names:
+        told = batch.column("ts" if "ts" in names else "from_ms")
+    else:
+        received = pc.divide(batch.column("recv_ns"), 1_000_000)
+        told = pc.coalesce(received, batch.column("exchange_ms"), pa.scalar(0, pa.int64()))
+    days: Days = pc.divide(told, _DAY_MS).to_numpy()
+    return days

@@ -228,6 +228,7 @@ class Messages:
         if not isinstance(self._gaps, Rows):
             return
         cause = hole.cause
+        facts: tuple[object, ...]
         if isinstance(cause, Damage):
             facts = (None, cause.skipped, _file_name(cause.file), cause.offset)
         else:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Abandoned(Exception):  # noqa: N818 - nothing went wrong: somebody asked to stop
+class Abandoned(Exception):
     """Raised inside `new_folder` to leave nothing behind."""
 
 
