@@ -62,16 +62,20 @@ class Job:
             raise MisuseError(f"--symbol: {', '.join(missing)} is not in the recording, which has {there}")
 
     def make_host(self) -> PluginHost:
-        """Plugins as the settings have them; no call is too slow, so that every machine comes to the same result."""
-        setup = set_up(self.settings.plugins, bundled.plugins_folder(), clock=lambda: 0.0)
-        setup.check_settings()
-        log_problems(setup.problems)
-        return setup.host
+        return make_host(self.settings)
 
     def window(self, sink: Sink) -> Window:
         """What lies between `--from` and `--to` for `sink`."""
         from_ms = self.from_ns / 1e6 if self.from_ns is not None else float("-inf")
         return Window(sink, from_ms, self.to_ns / 1e6 if self.to_ns is not None else float("inf"))
+
+
+def make_host(settings: Settings) -> PluginHost:
+    """Plugins as the settings have them; no call is too slow, so that every machine comes to the same result."""
+    setup = set_up(settings.plugins, bundled.plugins_folder(), clock=lambda: 0.0)
+    setup.check_settings()
+    log_problems(setup.problems)
+    return setup.host
 
 
 def _first_session(recording: Recording) -> Session:
