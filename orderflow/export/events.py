@@ -121,6 +121,7 @@ class EventSpooler:
         self._folder = folder
         self._latency_ns = latency_ns
         self._timed = True
+        self._depth = 0
         self._offset_ns = 0  # our clock minus the exchange's
         self._local_ns = 0
         self._tapes: dict[InstrumentId, _Tape] = {}
@@ -128,9 +129,11 @@ class EventSpooler:
 
     def session(self, session: Session, wanted: tuple[InstrumentId, ...]) -> None:
         self._timed = session.timed
+        self._depth = session.depth
         self._offset_ns = 0
         for tape in self._tapes.values():
             tape.book.chained = False
+            tape.book.depth = session.depth
 
     def fact(self, fact: Instrument | ClockOffset) -> None:
         if isinstance(fact, Instrument):
@@ -141,11 +144,10 @@ class EventSpooler:
     # --- messages
 
     def book(self, number: int, update: BookUpdate, raw: bytes) -> None:
-        tape = self._tape(update.instrument, update.depth)
-        book = tape.book
-        if book.depth != update.depth:  # another topic of the same symbol
-            self.left_out += 1
+        if update.depth != self._depth:  # a topic recorded beside
             return
+        tape = self._tape(update.instrument)
+        book = tape.book
         local_ns = self._local(update.recv_ns)
         self._begin_day(tape, local_ns, whole=update.snapshot)
         before = book.counters.updates
@@ -182,7 +184,7 @@ class EventSpooler:
             if trade.block:  # was made off the book
                 self.left_out += 1
                 continue
-            tape = self._tape(trade.instrument, None)
+            tape = self._tape(trade.instrument)
             local_ns = self._local(trade.recv_ns)
             self._begin_day(tape, local_ns)
             tape.add(TRADE | (BUY if trade.buy else SELL), [(trade.price, trade.size)])
@@ -190,7 +192,9 @@ class EventSpooler:
 
     def image(self, image: Image) -> None:
         """How old the state is nobody knows: a second, or as old as the last change that was seen."""
-        tape = self._tape(image.instrument, image.depth)
+        if image.depth != self._depth:
+            return
+        tape = self._tape(image.instrument)
         local_ns = self._local(image.recv_ns)
         self._begin_day(tape, local_ns, whole=True)
         book = tape.book
@@ -211,12 +215,10 @@ class EventSpooler:
 
     # --- rows
 
-    def _tape(self, key: InstrumentId, depth: int | None) -> _Tape:
+    def _tape(self, key: InstrumentId) -> _Tape:
         tape = self._tapes.get(key)
         if tape is None:
-            tape = self._tapes[key] = _Tape(Book(key, depth or 0, BookPolicy()))
-        if depth is not None and tape.book.depth == 0:  # only trades so far
-            tape.book.depth = depth
+            tape = self._tapes[key] = _Tape(Book(key, self._depth, BookPolicy()))
         return tape
 
     def _local(self, recv_ns: int) -> int:

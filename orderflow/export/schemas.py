@@ -42,29 +42,33 @@ HOPS: Final = ("engine_to_gateway", "gateway_to_socket")
 """Hops of which a replay knows the latency."""
 
 
-def _tick_columns() -> dict[str, pa.DataType]:
-    kinds = {int: _INT, float: _FLOAT, bool: pa.bool_()}
-    columns: dict[str, pa.DataType] = {}
+_KINDS: Final = {int: _INT, float: _FLOAT, bool: pa.bool_()}
+
+
+def _tick_fields() -> list[pa.Field]:
+    """A column for each number of a tick: counters beside the rest, other groups under `<group>_<name>`."""
+    columns: list[pa.Field] = []
     for field in msgspec.structs.fields(MetricsTick):
         if field.type is BookCounters:
-            columns |= {counter.name: _INT for counter in msgspec.structs.fields(BookCounters)}
+            columns += _group("", BookCounters)
         elif field.type is HopLatency:
-            columns |= {f"{hop}_{of.name}": kinds[_plain(of.type)] for hop in HOPS for of in _PERCENTILES}
+            columns += [column for hop in HOPS for column in _group(f"{hop}_", Percentiles)]
+        elif isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            columns += _group(f"{field.name}_", field.type)
         else:
-            columns[field.name] = kinds.get(_plain(field.type), _TEXT)
+            columns.append(_field(field.name, field.type))
     return columns
 
 
-def _plain(annotation: Any) -> Any:
-    """`float | None` -> `float`."""
-    return next((kind for kind in getattr(annotation, "__args__", ()) if kind is not type(None)), annotation)
+def _group(prefix: str, struct: type[msgspec.Struct]) -> list[pa.Field]:
+    return [_field(prefix + field.name, field.type) for field in msgspec.structs.fields(struct)]
 
 
-_PERCENTILES: Final = msgspec.structs.fields(Percentiles)
-_TICK_NULLABLE: Final = (
-    *(field.name for field in msgspec.structs.fields(MetricsTick) if type(None) in getattr(field.type, "__args__", ())),
-    *(f"{hop}_{of.name}" for hop in HOPS for of in _PERCENTILES if of.name != "count"),
-)
+def _field(name: str, annotation: Any) -> pa.Field:
+    """`float | None` is a column that may be null."""
+    kinds = [kind for kind in getattr(annotation, "__args__", (annotation,)) if kind is not type(None)]
+    return pa.field(name, _KINDS.get(kinds[0], _TEXT), nullable=kinds != [annotation])
+
 
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     "book": _schema(
@@ -113,7 +117,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
         },
         nullable=("recv_ns", "cross_seq", *TICKER_NUMBERS),
     ),
-    "ticks": _schema(_tick_columns(), nullable=_TICK_NULLABLE),
+    "ticks": pa.schema(_tick_fields()),
     "alerts": _schema(
         {
             "ts": _INT,

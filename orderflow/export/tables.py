@@ -304,11 +304,11 @@ def tick_row(tick: MetricsTick) -> tuple[object, ...]:
     row: list[object] = []
     for name in tick.__struct_fields__:
         value = getattr(tick, name)
-        if name == "counters":
-            row += msgspec.structs.astuple(value)
-        elif name == "hops":
+        if name == "hops":
             for hop in HOPS:
                 row += msgspec.structs.astuple(getattr(value, hop))
+        elif isinstance(value, msgspec.Struct):
+            row += msgspec.structs.astuple(value)
         else:
             row.append(value)
     return tuple(row)

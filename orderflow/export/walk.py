@@ -106,9 +106,10 @@ class Walk:
         self._open = from_ns is None
         self._wanted: dict[InstrumentId, bool] = {}
         self._codecs: dict[int, FeedCodec] = {}
-        self._unsure: set[InstrumentId] = set()  # no snapshot since the last hole
-        self._books: dict[InstrumentId, Book] = {}  # only until the window opens
+        self._unsure: set[InstrumentId] = set()  # no snapshot of the engine's topic since the last hole
+        self._books: dict[tuple[InstrumentId, int], Book] = {}  # with depth; only until the window opens
         self._session: Session | None = None
+        self._depth = 0  # of the books that the engine held; other topics may have been recorded beside
         self._damage: tuple[int, Damage] | None = None  # not told yet: what comes next says how long it lasted
         self._handlers: dict[type, Callable[..., None]] = {
             Session: self._begin,
@@ -139,6 +140,7 @@ class Walk:
             return
         self._end_damage(session.started_ns)
         self._session = session
+        self._depth = session.depth
         self._codecs.clear()
         self._wanted.clear()
         self._books.clear()
@@ -203,16 +205,18 @@ class Walk:
         return wanted
 
     def _book(self, update: BookUpdate, raw: bytes) -> None:
-        key = update.instrument
-        if update.snapshot:
-            self._unsure.discard(key)
+        if update.snapshot and update.depth == self._depth:
+            self._unsure.discard(update.instrument)
         if self._open:
             self._visitor.book(self.messages, update, raw)
-            return
-        book = self._books.get(key)
+        else:
+            self._held(update.instrument, update.depth).apply(update)
+
+    def _held(self, instrument: InstrumentId, depth: int) -> Book:
+        book = self._books.get((instrument, depth))
         if book is None:
-            book = self._books[key] = Book(key, update.depth, BookPolicy())
-        book.apply(update)
+            book = self._books[instrument, depth] = Book(instrument, depth, BookPolicy())
+        return book
 
     # --- time
 
@@ -281,7 +285,7 @@ class Walk:
                 Image(
                     number=self.messages,
                     instrument=key,
-                    depth=self._session.depth if self._session else 0,
+                    depth=self._depth,
                     recv_ns=record.recv_ns,
                     u=image.u,
                     seq=image.seq,
@@ -294,7 +298,7 @@ class Walk:
         if self._open:
             self._visitor.image(image)
             return
-        book = self._books.setdefault(image.instrument, Book(image.instrument, image.depth, BookPolicy()))
+        book = self._held(image.instrument, image.depth)
         book.levels.replace(image.bids, image.asks)
         book.u, book.seq, book.chained = image.u, image.seq, True
 
