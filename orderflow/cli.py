@@ -67,6 +67,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     _add_run(commands, "run", "watch the exchange", _run)
     _add_run(commands, "demo", "the same against the embedded exchange; needs nothing", _demo)
     _add_run(commands, "record", "record what the exchange sends, to replay it later", _record)
+    _add_import(commands)
     _add_replay(commands)
     _add_alerts(commands)
     _add_verify(commands)
@@ -181,6 +182,41 @@ def _category(text: str) -> str:
     if text in ("option", "options"):
         raise argparse.ArgumentTypeError("options are out of scope; use linear, inverse or spot")
     return text
+
+
+_IMPORT_TEXT: Final = """\
+Turn other people's market data into a recording that replay, backtest, export and the simulated exchange can use:
+Bybit's order book archives (*_ob200.data.zip, *_ob500.data.zip), its trade files (*.csv.gz), and JSON lines of V5
+messages with or without receive times; plain, gzip or zip. Several files become one recording, merged by time: books
+from one, trades from another. Nothing is written unless all of them can be read; memory does not grow with the files.
+"""
+
+_IMPORT_EXAMPLES: Final = """\
+examples:
+  orderflow import 2025-08-22_BTCUSDT_ob200.data.zip BTCUSDT2025-08-22.csv.gz --out tape
+  orderflow import spot/*_ETHUSDT_ob200.data.zip --category spot --out august
+  orderflow import capture.jsonl.gz --instruments instruments-info-linear.json.gz --out tape --json
+  orderflow replay tape
+
+exit codes: 0 imported, 2 refused (the reason on stderr), 130 stopped by Ctrl-C or SIGTERM; then nothing is left behind
+"""
+
+
+def _add_import(commands: _Commands[argparse.ArgumentParser]) -> None:
+    text = "turn archives, trade files and JSON lines into a recording"
+    parser = _command(commands, "import", text, _import, description=_IMPORT_TEXT, epilog=_IMPORT_EXAMPLES)
+    add = parser.add_argument
+    add("source", nargs="+", type=Path, metavar="SRC", help="archives, trade files, JSON lines")
+    add("--out", type=Path, required=True, metavar="DIR", help="the recording's folder; it must not be there yet")
+    add("--category", choices=("linear", "inverse", "spot"), help="of all messages, whatever files and names say")
+    add("--symbol", metavar="SYMBOL", help="of trade files that neither name it in a column nor in their names")
+    add("--instruments", metavar="FILE", type=Path, action="append", help="a recorded instruments-info answer")
+    add(
+        "--clock",
+        choices=("receive", "exchange"),
+        help="merge by these times (default: receive, if all have them)",
+    )
+    _add_json(parser)
 
 
 _TIME_HELP: Final = "2026-11-22T19:00:05, 19:00 (UTC), Unix seconds, or +90: seconds from the beginning"
@@ -335,6 +371,12 @@ def _record(args: argparse.Namespace) -> int:
     args.view = "lines"
     quiet = {"record.folder": args.folder, "plugins.enabled": []}  # plugins come into play when it is replayed
     return run(args, {**settings_options(args), **quiet}, demo=False)
+
+
+def _import(args: argparse.Namespace) -> int:
+    from orderflow.importing import main
+
+    return main(args)
 
 
 def _replay(args: argparse.Namespace) -> int:

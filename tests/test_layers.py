@@ -20,6 +20,7 @@ LAYERS: Final = {
     "bundled": 1,  # where the shipped settings and plugins lie
     "bybit": 1,
     "hooks": 1,
+    "foreign": 2,
     "net": 2,
     "sim": 2,
     "config": 3,
@@ -36,6 +37,7 @@ LAYERS: Final = {
     "verify": 4,
     "app": 4,
     "stats": 4,
+    "importing": 4,
     "serve": 4,
     "commands": 4,
     "cli": 4,
@@ -53,6 +55,7 @@ SIBLINGS: Final = {  # of one layer, and yet one may use the other; and nobody e
     ("cli", "bench"),
     ("cli", "commands"),
     ("cli", "doctor"),
+    ("cli", "importing"),
     ("cli", "soak"),
     ("cli", "replay"),
     ("cli", "verify"),
@@ -61,6 +64,8 @@ SIBLINGS: Final = {  # of one layer, and yet one may use the other; and nobody e
     ("", "export"),  # orderflow.open_recording, when it is used
     ("record", "net"),  # is an event queue, and shares the clocks
     ("sim", "record"),  # serves recordings
+    ("sim", "foreign"),  # and other people's
+    ("foreign", "record"),  # is turned into recordings
     ("soak", "app"),  # runs the monitor under faults
     ("bench", "app"),  # measures the monitor
     ("commands", "app"),
@@ -75,6 +80,7 @@ OUTSIDE: Final = {  # what a package may use beside the standard library and ord
     "hooks": {"msgspec", "pluggy", "trio"},
     "net": {"msgspec", "trio", "trio_websocket", "wsproto", "h11", "httpx", "certifi", "hypercorn"},
     "record": {"msgspec", "trio", "zstandard"},
+    "foreign": {"msgspec"},
     "sim": {"msgspec", "trio", "wsproto", "h11", "sortedcontainers", "cryptography"},
     "config": {"msgspec", "dynaconf"},
     "ui": {"msgspec", "trio", "rich", "prometheus_client"},

@@ -54,6 +54,7 @@ class Engine:
     Args:
         instruments: (instrument, depth) of each book.
         clock: monotonic ns, only to time our own work; None leaves `socket_to_book` and `book_to_metrics` empty.
+        received: `recv_ns` of messages is when they came; False (imports): nobody noted that, so it has no feed latency.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Engine:
         book_policy: BookPolicy | None = None,
         metrics_policy: MetricsPolicy | None = None,
         clock: Callable[[], int] | None = None,
+        *,
+        received: bool = True,
     ) -> None:
         policy = book_policy or BookPolicy()
         self.books: dict[InstrumentId, Book] = {key: Book(key, depth, policy) for key, depth in instruments}
@@ -69,7 +72,7 @@ class Engine:
         self.clock_offset: ClockOffset | None = None
         self._metrics = metrics_policy or MetricsPolicy()
         self._clock = clock
-        self._offset_us = 0
+        self._offset_us: int | None = 0 if received else None
         self.resyncs: dict[InstrumentId, dict[str, int]] = {key: {} for key in self.books}  # by reason
         self._connected: set[InstrumentId] = set()
         self._totals = {hop: LatencyHistogram() for hop in _HOPS if hop != "gateway_to_socket"}
@@ -146,8 +149,10 @@ class Engine:
     def _learn_offset(self, event: ClockOffset) -> tuple[Output, ...]:
         self._fold()  # what came before was measured with the old one
         self.clock_offset = event
-        self._offset_us = round(event.offset_ms * 1000)
-        self.offsets.record(self._offset_us)
+        offset_us = round(event.offset_ms * 1000)
+        if self._offset_us is not None:
+            self._offset_us = offset_us
+        self.offsets.record(offset_us)
         return _NOTHING
 
     def _start(self, event: Started) -> tuple[Output, ...]:

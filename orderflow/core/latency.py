@@ -162,15 +162,21 @@ class MessageHops:
         self.first_ns: int | None = None  # receive time of the first and the last message folded, of all intervals
         self.last_ns: int | None = None
 
-    def fold(self, offset_us: int) -> None:
-        """Turn the stamps into histograms. Args: offset_us: our wall clock minus the exchange's, of all of them."""
+    def fold(self, offset_us: int | None) -> None:
+        """Turn the stamps into histograms.
+
+        Args: offset_us: our wall clock minus the exchange's, of all of them; None: nobody noted when they came (imports),
+            so there is no feed latency.
+        """
         stamps = self.stamps
         if not stamps:
             return
         if self.first_ns is None:
             self.first_ns = stamps[0][0]
         self.last_ns = stamps[-1][0]
-        self.gateway_to_socket.record_all([recv // 1000 - sent * 1000 - offset_us for recv, sent, _, _, _ in stamps])
+        if offset_us is not None:
+            late_us = [recv // 1000 - sent * 1000 - offset_us for recv, sent, _, _, _ in stamps]
+            self.gateway_to_socket.record_all(late_us)
         self.engine_to_gateway.record_all(
             [(sent - matched) * 1000 for _, sent, matched, _, _ in stamps if matched is not None]
         )

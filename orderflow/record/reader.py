@@ -180,7 +180,7 @@ def _missing(before: FileHeader | None, header: FileHeader, path: str) -> Damage
     )
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> IO[bytes]:
     """Raises: RecordingError for what is no ordinary, readable file. Never waits for the other end of a pipe."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -194,7 +194,7 @@ def _open(path: Path) -> IO[bytes]:
 
 def read_header(path: Path) -> FileHeader:
     """Raises: RecordingError."""
-    with _open(path) as file:
+    with open_file(path) as file:
         return parse_file_header(_read(file, FILE_HEADER_BYTES, path), str(path))
 
 
@@ -232,7 +232,7 @@ def read_file(path: Path) -> Iterator[Item]:
 
 def _blocks(path: Path) -> Iterator[tuple[int, BlockHeader, bytes] | Damage]:
     """(offset, header, payload) of each block, and what is between them that is none. Raises: RecordingError."""
-    with _open(path) as file:
+    with open_file(path) as file:
         parse_file_header(_read(file, FILE_HEADER_BYTES, path), str(path))
         size = os.fstat(file.fileno()).st_size
         at = FILE_HEADER_BYTES
@@ -276,7 +276,7 @@ def survey(path: Path, each: Callable[[int, BlockHeader], None] | None = None) -
 
     Args: each: told the offset and header of each block.
     """
-    with _open(path) as file:
+    with open_file(path) as file:
         header = parse_file_header(_read(file, FILE_HEADER_BYTES, path), str(path))
         size = os.fstat(file.fileno()).st_size
         at = FILE_HEADER_BYTES

@@ -57,7 +57,9 @@ class _Note(msgspec.Struct, frozen=True, kw_only=True, tag_field="t"):
 class Session(_Note, frozen=True, kw_only=True, tag="session"):
     """First record of every file: what is needed to make the same engine again.
 
-    `timed`: the recording holds the times of timers and ticks; False (imports): a replay makes them.
+    `timed`: the recording holds the times of timers and ticks; False (imports): a replay makes them. `clock`: what the
+    times of messages are: `receive`, or `exchange` (imports) where nobody noted when they came; then there is no
+    latency to be had from them.
     """
 
     session: str
@@ -71,6 +73,7 @@ class Session(_Note, frozen=True, kw_only=True, tag="session"):
     started_ns: int
     timed: bool = True
     source: str = "live"
+    clock: str = "receive"
     plugins: list[str] = []
 
 

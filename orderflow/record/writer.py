@@ -53,7 +53,7 @@ class _File:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             self.write(pack_file_header(header))
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError:
             self.abandon()
             raise
@@ -253,7 +253,7 @@ def _orphan_line(path: Path) -> folders.ManifestLine:
     )
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a new file's name last. Raises: OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -12,12 +12,13 @@ import itertools
 import math
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from orderflow.core.errors import ConfigError
 from orderflow.core.types import Category, InstrumentId
+from orderflow.foreign.facts import Decimals, derived_row, read_rows
 from orderflow.sim.backend import PRIVATE, TrueBook
 from orderflow.sim.feeds import Publisher
 from orderflow.sim.memory import BookMemory, KlineMemory, Memory, TickerMemory, TradeMemory, memory_for
@@ -124,12 +125,10 @@ class PlayBackend:
 
         Raises: ConfigError for files that cannot be read or hold no V5 messages.
         """
-        from orderflow.sim.recordings import read_instruments
-
         if shift_time and speed != 1:
             raise ConfigError("--shift-time: needs --speed 1")
         survey = Survey(paths)
-        rows = {} if instruments is None else read_instruments(instruments)
+        rows = {} if instruments is None else read_rows(instruments)
         for category, derived in survey.rows().items():
             recorded = {row["symbol"]: row for row in rows.get(category, [])}
             rows[category] = [recorded.get(row["symbol"], row) for row in derived]
@@ -279,14 +278,6 @@ class PlayBackend:
         return _STAMPS.sub(lambda match: match[1] + str(int(match[2]) + self._shift_ms).encode(), raw)
 
 
-class Decimals(NamedTuple):
-    """Decimals seen in a recording: of prices as written (padding included), of prices without it, of sizes."""
-
-    scale: int
-    tick: int
-    lot: int
-
-
 class Survey:
     """A first look through recordings: topics, decimals, where each begins.
 
@@ -329,22 +320,10 @@ class Survey:
                 track = self.tracks[key] = Track(*key)
                 _prime(track, message.raw)
             if message.topic.startswith("orderbook."):
-                self._note_decimals(message)
+                instrument = InstrumentId(message.category, message.topic.rpartition(".")[2])
+                self._decimals.setdefault(instrument, Decimals()).note(message.raw)
         if path not in self.starts:
             raise ConfigError(f"--play: {path.name}: no Bybit V5 messages in it")
-
-    def _note_decimals(self, message: Recorded) -> None:
-        instrument = InstrumentId(message.category, message.topic.rpartition(".")[2])
-        seen = self._decimals.get(instrument, Decimals(0, 0, 0))
-        for level in _LEVEL.finditer(message.raw):
-            price, size = level[1] or b"", level[2] or b""
-            seen = Decimals(
-                max(seen.scale, len(price)), max(seen.tick, len(price.rstrip(b"0"))), max(seen.lot, len(size))
-            )
-        self._decimals[instrument] = seen
-
-
-_LEVEL: Final = re.compile(rb'\["[0-9]+(?:\.([0-9]+))?","[0-9]+(?:\.([0-9]+))?"\]')
 
 
 def _prime(track: Track, raw: bytes) -> None:
@@ -362,36 +341,6 @@ def _timed(path: Path, start_ms: float) -> Iterator[tuple[float, Recorded]]:
 
     for message in read_recording(path):
         yield message.at_ms - start_ms, message
-
-
-def derived_row(instrument: InstrumentId, decimals: Decimals) -> dict[str, Any]:
-    """An instruments-info row from the decimals seen in a recording: tick and lot are the last decimal that varies."""
-    symbol = instrument.symbol
-    quote = next((coin for coin in _QUOTES if symbol.endswith(coin) and symbol != coin), "USDT")
-    tick, lot = _step(decimals.tick), _step(decimals.lot)
-    tick += "0" * (decimals.scale - decimals.tick) if decimals.tick else ""
-    row: dict[str, Any] = {
-        "symbol": symbol,
-        "status": "Trading",
-        "baseCoin": symbol.removesuffix(quote),
-        "quoteCoin": quote,
-        "priceFilter": {"tickSize": tick},
-    }
-    if instrument.category is Category.SPOT:
-        return {**row, "lotSizeFilter": {"basePrecision": lot, "quotePrecision": "0.0000001", "minOrderQty": lot}}
-    contract = "InversePerpetual" if instrument.category is Category.INVERSE else "LinearPerpetual"
-    settle = row["baseCoin"] if instrument.category is Category.INVERSE else quote
-    return {
-        **row,
-        "contractType": contract,
-        "priceScale": str(decimals.scale),
-        "settleCoin": settle,
-        "lotSizeFilter": {"qtyStep": lot, "minOrderQty": lot},
-    }
-
-
-def _step(decimals: int) -> str:
-    return "1" if decimals == 0 else f"0.{'1'.rjust(decimals, '0')}"
 
 
 def _trim(text: str) -> str:

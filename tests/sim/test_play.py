@@ -13,8 +13,9 @@ import pytest
 
 from orderflow.core.errors import ConfigError
 from orderflow.core.types import Category, InstrumentId
+from orderflow.foreign.facts import read_rows
 from orderflow.sim.play import PlayBackend, parse_speed
-from orderflow.sim.recordings import read_instruments, read_recording
+from orderflow.sim.recordings import read_recording
 from orderflow.sim.venue import Verdict
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "bybit"
@@ -103,7 +104,7 @@ def test_files_without_messages_are_refused(tmp_path: Path, content: bytes, name
 
 @needs_data
 def test_the_old_protocol_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no Bybit V5"):
+    with pytest.raises(ConfigError, match="legacy protocol"):
         PlayBackend.open([DATA / "streams" / "legacy-v2-inverse-EOSUSD-20210417.txt.gz"], 1.0)
 
 
@@ -129,7 +130,7 @@ def test_recordings_are_read_whole(name: str, topic: str, count: int) -> None:
 @needs_data
 def test_recorded_instruments_complete_the_derived_ones() -> None:
     rest = DATA / "rest" / "instruments-info-linear-20260809.json.gz"
-    assert len(read_instruments(rest)[Category.LINEAR]) > 500
+    assert len(read_rows(rest)[Category.LINEAR]) > 500
     backend = PlayBackend.open([DATA / "streams" / LINEAR], 1.0, rest)
     rows = {row["symbol"]: row for row in backend.instrument_rows(Category.LINEAR)}
     assert rows["BTCUSDT"]["priceFilter"]["minPrice"] == "0.10"
@@ -145,7 +146,7 @@ def test_no_instruments_answer(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text('{"result":{}}')
     with pytest.raises(ConfigError, match="--instruments"):
-        read_instruments(path)
+        read_rows(path)
 
 
 # --- playing --------------------------------------------------------------------------------------------------------
