@@ -54,7 +54,7 @@ class Engine:
     Args:
         instruments: (instrument, depth) of each book.
         clock: monotonic ns, only to time our own work; None leaves `socket_to_book` and `book_to_metrics` empty.
-        received: `recv_ns` of messages is when they came; False (imports): nobody noted that, so it has no feed latency.
+        received: `recv_ns` of messages is when they came; False (imports): nobody noted that, there is no feed latency.
     """
 
     def __init__(

@@ -165,8 +165,8 @@ class MessageHops:
     def fold(self, offset_us: int | None) -> None:
         """Turn the stamps into histograms.
 
-        Args: offset_us: our wall clock minus the exchange's, of all of them; None: nobody noted when they came (imports),
-            so there is no feed latency.
+        Args: offset_us: our wall clock minus the exchange's, of all of them; None: nobody noted when they came
+            (imports), so there is no feed latency.
         """
         stamps = self.stamps
         if not stamps:

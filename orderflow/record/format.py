@@ -101,7 +101,9 @@ def parse_file_header(data: bytes, path: str) -> FileHeader:
     if not data:
         raise RecordingError(path, 0, "empty", "the file is empty")
     if data[: len(MAGIC)] != MAGIC[: len(data)]:
-        raise RecordingError(path, 0, "foreign", "not a recording of orderflow; archives, trade files and JSON lines: orderflow import")
+        raise RecordingError(
+            path, 0, "foreign", "not a recording of orderflow; archives, trade files and JSON lines: orderflow import"
+        )
     if len(data) < FILE_HEADER_BYTES:
         raise RecordingError(path, len(data), "torn", "the file ends inside its header")
     _, version, _, number, session, created_ns, _ = _FILE.unpack_from(data)

@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 TIMER_NS: Final = NS // 10  # of recordings that hold no timers (imports)
 MAX_SILENCE_NS: Final = 3600 * NS  # over a longer hole in such a recording no timers are made up
 MAX_PENDING: Final = 200_000
+_TOPIC_FIRST: Final = b'{"topic":"'
+"""How the exchange writes messages; in an import they may have been written anew, and must be read to tell their topic."""
 
 
 class Sink(Protocol):
@@ -258,7 +260,8 @@ class SessionReplay:
         apply_book = self.engine.apply_book
         messages = record.messages
         if not connection.all:
-            messages = [raw for raw in messages if raw.startswith(connection.heads)]
+            heads = connection.heads
+            messages = [raw for raw in messages if raw.startswith(heads) or not raw.startswith(_TOPIC_FIRST)]
         for raw in messages:
             try:
                 event = decode(raw, recv_ns, mono_ns)

@@ -234,6 +234,19 @@ def test_the_same_files_give_the_same_recording(tmp_path: Path) -> None:
     assert len(content[0]) == 1
 
 
+def test_messages_written_anew_are_replayed_too(tmp_path: Path) -> None:
+    """By a recorder that parsed them: keys in alphabetical order, with spaces."""
+    found = [json.dumps(json.loads(raw), sort_keys=True).encode() for raw in books(100, 30)]
+    found += [json.dumps(json.loads(raw), sort_keys=True).encode() for raw in books(7, 30, 50, symbol="XYZUSDT")]
+    found.sort(key=lambda raw: json.loads(raw)["ts"])
+    bring(tmp_path / "tape", lines(tmp_path / "linear.jsonl", found))
+    kept = Kept()
+    choice = Choice(symbols=frozenset({"XYZUSDT"}))
+    run_replay(open_recording(tmp_path / "tape"), choice, PluginHost, kept, stop=threading.Event())
+    assert kept.last is not None
+    assert [(tick.symbol, tick.u) for tick in kept.last.books] == [("XYZUSDT", 36)]
+
+
 # --- round trip -----------------------------------------------------------------------------------------------------
 
 _texts = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=20)
