@@ -62,7 +62,7 @@ TIMER_NS: Final = NS // 10  # of recordings that hold no timers (imports)
 MAX_SILENCE_NS: Final = 3600 * NS  # over a longer hole in such a recording no timers are made up
 MAX_PENDING: Final = 200_000
 _TOPIC_FIRST: Final = b'{"topic":"'
-"""How the exchange writes messages; in an import they may have been written anew, and must be read to tell their topic."""
+"""How the exchange writes messages; what somebody wrote anew (imports) must be decoded to tell its topic."""
 
 
 class Sink(Protocol):
