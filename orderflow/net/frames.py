@@ -4,9 +4,10 @@ This is the hot path of the whole program, so it handles only what it must: comp
 and control frames pass through untouched for the WebSocket library to answer. The common frame (whole, unfragmented,
 ASCII text) costs one header look-up and one slice; everything else takes the slow path, one frame per call.
 
-Rules follow wsproto, the oracle of the tests. Differences, all on purpose: binary messages are refused (1003; the
-venue speaks JSON text only), sizes, fragments and empty fragments are limited (1009, 1008), reserved bits and masks are
-refused before the rest of the header is there, and UTF-8 (1007) is judged frame by frame, not byte by byte.
+Rules follow wsproto, the oracle of the tests. Differences, all on purpose: binary messages are refused unless asked for
+(1003; the venue speaks JSON text only), sizes, fragments and empty fragments are limited (1009, 1008), and reserved
+bits and masks are refused before the rest of the header is there. Text that cannot become UTF-8 any more (1007) is
+refused with the octet that spoils it, in mid-frame too.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _MEDIUM_HEAD: Final = b"\x81\x7e"
 _read_two_shorts: Final = Struct("!HH").unpack_from
 _read_short: Final = Struct("!H").unpack_from
 _read_quad: Final = Struct("!Q").unpack_from
+_SURROGATES: Final = b"\xed\xa0"  # the first of them begins so, the last b"\xed\xbf"
 _new_decoder: Final = codecs.getincrementaldecoder("utf-8")
 
 _CLOSE_CODES: Final = frozenset((1000, 1001, 1002, 1003, *range(1007, 1014), *range(3000, 5000)))
@@ -52,6 +54,10 @@ class CloseFrame(NamedTuple):
     reason: str
 
 
+class BinaryMessage(bytes):
+    """A message that came as binary; given out only by a cutter that was told to take them."""
+
+
 class FrameCutter:
     """Cuts frames out of what a server sends after the upgrade.
 
@@ -62,15 +68,23 @@ class FrameCutter:
     - `violation`: set when the peer broke a rule. Messages before the break have been returned; nothing follows it,
       and feeding more raises it.
 
-    Memory stays within `max_message_bytes` for the message under way, the same for the frame under way, and one read.
+    Memory stays within `max_message_bytes` for the message under way, one control frame, and one read.
 
     Args:
-        max_message_bytes: the largest message, in bytes of UTF-8, fragments added up (1009).
+        max_message_bytes: the largest message, in bytes, fragments added up (1009).
         max_fragments: the most frames one message may come in (1008).
         max_empty_fragments: the most empty ones of these in a row (1008).
+        binary: give out binary messages too, as BinaryMessage, instead of refusing them (1003).
     """
 
-    def __init__(self, max_message_bytes: int, *, max_fragments: int = 1024, max_empty_fragments: int = 16) -> None:
+    def __init__(
+        self,
+        max_message_bytes: int,
+        *,
+        max_fragments: int = 1024,
+        max_empty_fragments: int = 16,
+        binary: bool = False,
+    ) -> None:
         if min(max_message_bytes, max_fragments, max_empty_fragments) < 1:
             raise MisuseError("limits of a FrameCutter are at least 1")
         self.violation: ProtocolViolation | None = None
@@ -78,14 +92,16 @@ class FrameCutter:
         self._limit = max_message_bytes
         self._max_fragments = max_fragments
         self._max_empty = max_empty_fragments
-        self._rest = bytearray()  # the start of a frame that is not complete
-        self._need = 0  # length of `_rest` at which looking at it again can get further
+        self._binary = binary
+        self._rest = b""  # an incomplete header or control frame
         self._control: list[bytes] = []
-        self._message: _Fragments | None = None
+        self._message: _Message | None = None  # whose frames or bytes are not all there
+        self._missing = 0  # bytes of its frame under way that are still to come
+        self._final = False  # whether that frame is its last
         self._is_fresh = True  # nothing is under way and nothing has ended: what comes begins with a frame
 
     def feed(self, data: bytes | bytearray) -> list[bytes]:
-        """Take the next bytes of the stream; returns the messages they complete, valid UTF-8, oldest first.
+        """Take the next bytes of the stream; returns the messages they complete, text as valid UTF-8, oldest first.
 
         Raises: the stored ProtocolViolation, when there was one before.
         """
@@ -108,18 +124,16 @@ class FrameCutter:
         if self.closed is not None:
             return messages
         if self._rest:
-            self._rest += data
-            if len(self._rest) < self._need:
-                return messages
-            data = bytes(self._rest)
-            self._rest.clear()
+            data = self._rest + data
+            self._rest = b""
         try:
-            position = self._cut(bytes(data), messages)
+            if self._message is not None and self._missing > len(data):  # the middle of a long frame
+                self._message.add(data)
+                self._missing -= len(data)
+            else:
+                self._cut(bytes(data), messages)
         except ProtocolViolation as violation:
             self.violation = violation
-        else:
-            if position < len(data) and self.closed is None:
-                self._rest += data[position:] if position else data
         return messages
 
     @property
@@ -133,12 +147,12 @@ class FrameCutter:
         self._control.clear()
         return frames
 
-    def _cut(self, data: bytes, messages: list[bytes]) -> int:
-        """Append the whole messages in `data` to `messages`; returns where the first incomplete frame starts."""
+    def _cut(self, data: bytes, messages: list[bytes]) -> None:
+        """Append the messages that `data` completes to `messages`, and keep what is incomplete."""
         limit = self._limit
         deliver = messages.append
         end = len(data)
-        position = 0
+        position = self._on_payload(data, 0, messages) if self._missing else 0
         while position < end:
             # The fast path: at least 4 bytes, so that one look-up reads both forms of the header that matter.
             if end - position >= 4 and self._message is None:
@@ -160,36 +174,31 @@ class FrameCutter:
                     continue
             stop = self._cut_one(data, position, messages)
             if not stop:
+                self._rest = data[position:]
                 break
             position = stop
             if self.closed is not None:
                 break
-        return position
 
     def _cut_one(self, data: bytes, position: int, messages: list[bytes]) -> int:
-        """Handle the frame at `position`, whatever it is; returns where it ends, or 0 when it is not complete."""
+        """Handle the frame at `position`, whatever it is; returns how far, or 0: more is needed to begin with it."""
         available = len(data) - position
         if available < 2:
-            self._need = 2
             return 0
         first, second = data[position], data[position + 1]
         self._check_head(first, second)
         header, length = _payload_length(data, position, second)
         if header > available:
-            self._need = header
             return 0
         opcode = first & _OPCODE
-        if opcode not in _CONTROLS:
-            self._check_room(length)
-        if header + length > available:
-            self._need = header + length
-            return 0
         start, stop = position + header, position + header + length
         if opcode in _CONTROLS:
+            if stop > len(data):
+                return 0
             self._on_control(opcode, data[position:stop], data[start:stop])
-        else:
-            self._on_data(bool(first & _FINAL), data[start:stop], messages)
-        return stop
+            return stop
+        self._begin_data(opcode, length, final=bool(first & _FINAL))
+        return self._on_payload(data, start, messages)
 
     def _check_head(self, first: int, second: int) -> None:
         """Everything the first two bytes of a frame can do wrong."""
@@ -210,56 +219,78 @@ class FrameCutter:
                 raise ProtocolViolation(1002, "continuation of nothing")
         elif self._message is not None:
             raise ProtocolViolation(1002, "new message inside a fragmented one")
-        elif opcode == _BINARY:
+        elif opcode == _BINARY and not self._binary:
             raise ProtocolViolation(1003, "binary message; only text is understood")
-
-    def _check_room(self, length: int) -> None:
-        """Refuse a message by its declared length, before its bytes are there."""
-        total = length + (len(self._message.text) if self._message else 0)
-        if total > self._limit:
-            raise ProtocolViolation(1009, f"message of at least {total} bytes; the limit is {self._limit}")
 
     def _on_control(self, opcode: int, frame: bytes, payload: bytes) -> None:
         if opcode == _CLOSE:
             self.closed = _parse_close(payload)
         self._control.append(frame)
 
-    def _on_data(self, final: bool, payload: bytes, messages: list[bytes]) -> None:
+    def _begin_data(self, opcode: int, length: int, *, final: bool) -> None:
+        """A data frame's header is complete: refuse a message by its declared length, before its bytes are there."""
         message = self._message
         if message is None:
-            if final:
-                _check_text(payload)
-                messages.append(payload)
-                return
-            message = self._message = _Fragments()
-        message.add(payload, final)
-        if final:
-            messages.append(bytes(message.text))
-            self._message = None
-        elif message.count >= self._max_fragments:
-            raise ProtocolViolation(1008, f"message in more than {self._max_fragments} fragments")
-        elif message.empty_in_a_row > self._max_empty:
-            raise ProtocolViolation(1008, f"more than {self._max_empty} empty fragments in a row")
+            message = self._message = _Message(is_text=opcode == _TEXT)
+        total = length + len(message.payload)
+        if total > self._limit:
+            raise ProtocolViolation(1009, f"message of at least {total} bytes; the limit is {self._limit}")
+        message.frames += 1
+        message.empty_in_a_row = 0 if length else message.empty_in_a_row + 1
+        self._missing = length
+        self._final = final
+
+    def _on_payload(self, data: bytes, start: int, messages: list[bytes]) -> int:
+        """Bytes of the data frame under way, from `start` on; returns where they end."""
+        message = self._message
+        assert message is not None
+        piece = data[start : start + self._missing]
+        message.add(piece)
+        self._missing -= len(piece)
+        if not self._missing:
+            if self._final:
+                messages.append(message.finish())
+                self._message = None
+            elif message.frames >= self._max_fragments:
+                raise ProtocolViolation(1008, f"message in more than {self._max_fragments} fragments")
+            elif message.empty_in_a_row > self._max_empty:
+                raise ProtocolViolation(1008, f"more than {self._max_empty} empty fragments in a row")
+        return start + len(piece)
 
 
-class _Fragments:
-    """A fragmented message under way. One bytearray: small pieces must not cost more memory than they hold."""
+class _Message:
+    """A message under way. One bytearray: small pieces must not cost more memory than they hold."""
 
-    def __init__(self) -> None:
-        self.text = bytearray()
-        self.count = 0
+    __slots__ = ("_decoder", "_is_text", "empty_in_a_row", "frames", "payload")
+
+    def __init__(self, *, is_text: bool) -> None:
+        self.payload = bytearray()
+        self.frames = 0
         self.empty_in_a_row = 0
-        self._decoder = _new_decoder()
+        self._is_text = is_text
+        self._decoder: codecs.IncrementalDecoder | None = None  # from the first octet on that is not ASCII
 
-    def add(self, payload: bytes, final: bool) -> None:
-        """Raises: ProtocolViolation 1007 when the text so far cannot be UTF-8."""
-        self.count += 1
-        self.empty_in_a_row = 0 if payload else self.empty_in_a_row + 1
+    def add(self, piece: bytes | bytearray) -> None:
+        """Raises: ProtocolViolation 1007 when the text so far cannot become UTF-8."""
+        if self._is_text and (self._decoder is not None or not piece.isascii()):
+            self._check(piece, final=False)
+        self.payload += piece
+
+    def finish(self) -> bytes:
+        """The whole message. Raises: ProtocolViolation 1007 when it ends within a character."""
+        if self._decoder is not None:
+            self._check(b"", final=True)
+        return bytes(self.payload) if self._is_text else BinaryMessage(self.payload)
+
+    def _check(self, piece: bytes | bytearray, *, final: bool) -> None:
+        decoder = self._decoder = self._decoder or _new_decoder()
         try:
-            self._decoder.decode(payload, final)
+            decoder.decode(piece, final)
         except UnicodeDecodeError as error:
-            raise _not_utf8(error) from None
-        self.text += payload
+            raise _not_utf8(error.reason) from None
+        begun, _ = decoder.getstate()
+        if begun >= _SURROGATES and begun[:1] == _SURROGATES[:1]:  # Python waits for their third octet
+            raise _not_utf8("surrogate")
 
 
 def _payload_length(data: bytes, position: int, second: int) -> tuple[int, int]:
@@ -295,15 +326,15 @@ def _parse_close(payload: bytes) -> CloseFrame:
     try:
         return CloseFrame(code, payload[2:].decode())
     except UnicodeDecodeError as error:
-        raise _not_utf8(error) from None
+        raise _not_utf8(error.reason) from None
 
 
 def _check_text(payload: bytes) -> None:
     try:
         payload.decode()
     except UnicodeDecodeError as error:
-        raise _not_utf8(error) from None
+        raise _not_utf8(error.reason) from None
 
 
-def _not_utf8(error: UnicodeDecodeError) -> ProtocolViolation:
-    return ProtocolViolation(1007, f"text that is not UTF-8: {error.reason}")
+def _not_utf8(why: str) -> ProtocolViolation:
+    return ProtocolViolation(1007, f"text that is not UTF-8: {why}")

@@ -17,7 +17,13 @@ import trio
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection
 
-from orderflow.core.errors import ConnectFailed, ConnectionLost, OrderflowError, UpgradeRefused
+from orderflow.core.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    OrderflowError,
+    ProtocolViolation,
+    UpgradeRefused,
+)
 from orderflow.core.text import escape_bytes, escape_text
 from orderflow.net.frames import NO_CLOSE_CODE, FrameCutter
 
@@ -77,10 +83,20 @@ class TappedStream(trio.abc.Stream):
     Args:
         stream: the connected stream; whoever made it closes it.
         on_batch: gets (messages of one read, wall clock ns, monotonic ns); an OrderflowError it raises ends the link.
+        cutter: judges what comes after the upgrade.
+        answer_s: how long messages that came right before a violation may still be answered.
     """
 
     def __init__(
-        self, stream: trio.abc.Stream, on_batch: OnBatch, policy: LinkPolicy, clock: Clock, drop: Callable[[], object]
+        self,
+        stream: trio.abc.Stream,
+        on_batch: OnBatch,
+        policy: LinkPolicy,
+        clock: Clock,
+        drop: Callable[[], object],
+        *,
+        cutter: FrameCutter | None = None,
+        answer_s: float = 0.0,
     ) -> None:
         self.failure: OrderflowError | None = None
         self.ended = trio.Event()
@@ -89,7 +105,8 @@ class TappedStream(trio.abc.Stream):
         self._clock = clock
         self._drop = drop
         self._receive_bytes = policy.receive_bytes
-        self._cutter = FrameCutter(policy.max_message_bytes)
+        self._cutter = cutter or FrameCutter(policy.max_message_bytes)
+        self._answer_s = answer_s
         self._head = bytearray()
         self._after_head = b""
         self._upgraded = False
@@ -157,6 +174,8 @@ class TappedStream(trio.abc.Stream):
             try:
                 control = self._take(data)
             except OrderflowError as error:
+                if isinstance(error, ProtocolViolation) and self._answer_s:
+                    await trio.sleep(self._answer_s)  # what came before it may still be answered
                 return await self._end(error)
             if control:
                 return control

@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
     from orderflow.core.policy import LinkPolicy
+    from orderflow.net.frames import FrameCutter
     from orderflow.net.tap import Clock, LinkStatistics, OnBatch
 
     Dial = Callable[[str, int], Awaitable[trio.abc.Stream]]
+    MakeTap = Callable[[trio.abc.Stream], TappedStream]
     Headers = Iterable[tuple[str, str]]
     _Connection = trio_websocket.WebSocketConnection
 
@@ -59,14 +61,14 @@ class WebSocketLink:
         self._tap = tap
         self._send_timeout_s = send_timeout_s
 
-    async def send(self, text: str) -> None:
-        """Send one text message. Cancelled or too slow, it drops the link: half a frame may have left.
+    async def send(self, message: str | bytes) -> None:
+        """Send one message, text or binary. Cancelled or too slow, it drops the link: half a frame may have left.
 
         Raises: ConnectionLost, or whatever else ended the link.
         """
         try:
             with trio.fail_after(self._send_timeout_s):
-                await self._connection.send_message(text)
+                await self._connection.send_message(message)
         except trio.TooSlowError:
             lost = ConnectionLost(f"could not send for {self._send_timeout_s:g} s", reason="send")
             raise self._tap.fail(lost) from None
@@ -96,6 +98,8 @@ async def open_ws(
     ssl_context: ssl.SSLContext | None = None,
     extra_headers: Headers = (),
     clock: Clock = read_clocks,
+    cutter: FrameCutter | None = None,
+    answer_s: float = 0.0,
 ) -> AsyncIterator[WebSocketLink]:
     """Open a link for the time of the block; see the module's text.
 
@@ -107,6 +111,9 @@ async def open_ws(
         dial: makes the transport, TCP by default; TLS for wss:// goes on top of it either way.
         ssl_context: for wss://; by default one that verifies everything.
         clock: returns (wall clock ns, monotonic ns).
+        cutter: new, with rules of its own; by default text only, `policy.max_message_bytes` long at most.
+        answer_s: how long the block may go on sending after a violation of the peer's when messages came right before
+            it. A feed has nothing to answer, so by default the link ends at once.
 
     Raises: ConnectFailed (reason: dns, refused, unreachable, tls, timeout, closed, garbage) or UpgradeRefused on
         entry; afterwards what ended the link. Errors of the block leave ungrouped when there is just one.
@@ -115,7 +122,12 @@ async def open_ws(
     error: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            link = await opening.run(nursery, on_batch, clock, extra_headers)
+            drop = nursery.cancel_scope.cancel
+
+            def tap(stream: trio.abc.Stream) -> TappedStream:
+                return TappedStream(stream, on_batch, policy, clock, drop, cutter=cutter, answer_s=answer_s)
+
+            link = await opening.run(nursery, tap, extra_headers)
             yield link
             opening.retire()
             nursery.cancel_scope.cancel(reason="link left")
@@ -150,13 +162,13 @@ class _Opening:
         if self._tap is not None:
             self._tap.retire()
 
-    async def run(self, nursery: trio.Nursery, on_batch: OnBatch, clock: Clock, headers: Headers) -> WebSocketLink:
+    async def run(self, nursery: trio.Nursery, make_tap: MakeTap, headers: Headers) -> WebSocketLink:
         """Open under the one deadline."""
         timeout_s = self._policy.open_timeout_s
         try:
             with trio.fail_after(timeout_s):
                 stream = await self._connect()
-                tap = self._tap = TappedStream(stream, on_batch, self._policy, clock, nursery.cancel_scope.cancel)
+                tap = self._tap = make_tap(stream)
                 connection = await self._upgrade(nursery, tap, headers)
         except trio.TooSlowError:
             received = f"; {self._tap.first_bytes()}" if self._tap is not None else ""

@@ -5,24 +5,27 @@ Python 2, so this table keeps its cases in every run. A case is what the server 
 delivered, the pongs heard, and the code of the close frame we send: 1000 or the server's own code when all was well.
 Octets are sent whole and chopped, which must make no difference.
 
-Where we differ on purpose, and the suite says FAILED or NON-STRICT: binary messages are refused (1003), fragments and
-sizes are limited (1008, 1009), and UTF-8 is judged at the end of a frame and not within it (6.4.3, 6.4.4).
+Every case is played twice. **As delivered**, the link reads on and answers nothing, and its own limits hold: binary
+messages are refused (1003), fragments and sizes are limited (1008, 1009). **Strict**, it is set up as in the run of
+the suite (binary taken, limits wide) and sends every message back, which the suite wants to see before the close frame.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import struct
 from typing import NamedTuple
 
 import pytest
 import trio
 import trio.testing
-from wsproto.events import CloseConnection, Pong
+from wsproto.events import CloseConnection, Message, Pong
 
 from orderflow.core.errors import ConnectionLost, ProtocolViolation
+from orderflow.net.frames import BinaryMessage, FrameCutter
 from tests.net.test_frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
-from tests.net.test_ws import Inbox, Venue, linked
+from tests.net.test_ws import Venue, linked
 
 GOODBYE = frame(CLOSE, struct.pack("!H", 1000))
 HELLO = "Hello-µ@ßöäüàá-UTF-8!!".encode()
@@ -38,11 +41,12 @@ class Case(NamedTuple):
     messages: tuple[bytes, ...] = ()
     pongs: tuple[bytes, ...] = ()
     code: int = 1000
+    goodbye: bytes = b""  # the server's close frame, when all is said
 
 
 def fine(name: str, stream: bytes, *messages: bytes, pongs: tuple[bytes, ...] = ()) -> Case:
     """What is delivered; the server then closes normally."""
-    return Case(name, stream + GOODBYE, messages, pongs)
+    return Case(name, stream, messages, pongs, goodbye=GOODBYE)
 
 
 def refused(name: str, stream: bytes, code: int, *messages: bytes) -> Case:
@@ -50,11 +54,11 @@ def refused(name: str, stream: bytes, code: int, *messages: bytes) -> Case:
     return Case(name, stream, messages, (), code)
 
 
-def text(*parts: bytes) -> bytes:
-    """One text message in these fragments."""
+def text(*parts: bytes, opcode: int = TEXT) -> bytes:
+    """One message in these fragments."""
     last = len(parts) - 1
     return b"".join(
-        frame(CONTINUATION if number else TEXT, part, fin=number == last) for number, part in enumerate(parts)
+        frame(CONTINUATION if number else opcode, part, fin=number == last) for number, part in enumerate(parts)
     )
 
 
@@ -71,10 +75,9 @@ def close(code: int, reason: bytes = b"") -> bytes:
 
 
 SIZES = (0, 125, 126, 127, 128, 65_535, 65_536)
-FRAMING = [
-    *(fine(f"1.1 text of {size}", text(b"*" * size), b"*" * size) for size in SIZES),
-    *(refused(f"1.2 binary of {size}", frame(BINARY, b"\xfe" * size), 1003) for size in SIZES),
-]
+FRAMING = [fine(f"1.1 text of {size}", text(b"*" * size), b"*" * size) for size in SIZES]
+BINARY_REFUSED = [refused(f"1.2 binary of {size}", frame(BINARY, b"\xfe" * size), 1003) for size in SIZES]
+BINARY_TAKEN = [fine(f"1.2 binary of {size}", frame(BINARY, b"\xfe" * size), b"\xfe" * size) for size in SIZES]
 
 ODD = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff"
 TEN = tuple(b"payload-%d" % number for number in range(10))
@@ -181,7 +184,14 @@ UTF8 = [
     refused("6.3.2 octet by octet", text(*octets(KOSME + SURROGATE + b"edited")), 1007),
     refused("6.4.1 not a word after the bad frame", text(KOSME, BEYOND, b"edited")[: -len(b"edited") - 2], 1007),
     refused("6.4.2 bad across frames", text(KOSME + BEYOND[:1], BEYOND[1:], b"edited")[: -len(b"edited") - 2], 1007),
-    refused("6.4.3 within one frame: at its end", text(KOSME + BEYOND + b"edited"), 1007),
+    refused(
+        "6.4.3 not a word after the bad octets of a frame", text(KOSME + BEYOND + b"edited")[: -len(b"edited")], 1007
+    ),
+    refused(
+        "6.4.4 nor after the octet that spoils them",
+        text(KOSME + BEYOND + b"edited")[: -len(BEYOND[2:] + b"edited")],
+        1007,
+    ),
     *(fine(f"6.5 - 6.23 valid {good.hex()}", text(good), good) for good in VALID),
     *(refused(f"6.6 - 6.21 invalid {bad.hex()[:40]}", text(bad), 1007) for bad in INVALID),
 ]
@@ -211,58 +221,130 @@ CLOSES = [
 K, M = 1 << 10, 1 << 20
 
 
-def pieces(size: int, piece: int) -> bytes:
-    """A text message of `size` in fragments of `piece`, and an empty last one, as the suite sends it."""
-    return text(*[b"*" * piece] * (size // piece), b"")
+def pieces(size: int, piece: int, opcode: int = TEXT) -> bytes:
+    """A message of `size` in fragments of `piece`, and an empty last one, as the suite sends it."""
+    return text(*[b"*" * piece] * (size // piece), b"", opcode=opcode)
 
 
-LIMITS = [
+BIG = [
     *(fine(f"9.1 text of {size}", text(b"*" * size), b"*" * size) for size in (64 * K, 256 * K, M, 4 * M)),
-    refused("9.1.5 text of 8 MiB", text(b"*" * 8 * M), 1009),
-    refused("9.2 binary", frame(BINARY, b"*" * 64 * K), 1003),
-    *(refused(f"9.3 in fragments of {piece}", pieces(4 * M, piece), 1008) for piece in (64, 256, K, 4 * K)),
     *(fine(f"9.3 in fragments of {piece}", pieces(4 * M, piece), b"*" * 4 * M) for piece in (16 * K, 256 * K, 4 * M)),
     fine("9.7 a thousand messages", text(b"*" * 64) * 1000, *[b"*" * 64] * 1000),
     fine("10.1.1 fragments of 1300", text(*[b"*" * 1300] * 50, b"*" * 536), b"*" * 65_536),
+]
+TOO_BIG = [
+    refused("9.1.5 text of 8 MiB", text(b"*" * 8 * M), 1009),
+    refused("9.2 binary", frame(BINARY, b"*" * 64 * K), 1003),
+    *(refused(f"9.3 in fragments of {piece}", pieces(4 * M, piece), 1008) for piece in (64, 256, K, 4 * K)),
+]
+TAKEN_WHEN_ASKED = [
+    fine("9.1.5 text of 8 MiB", text(b"*" * 8 * M), b"*" * 8 * M),
+    fine("9.2 binary", frame(BINARY, b"\xfe" * M), b"\xfe" * M),
+    *(fine(f"9.3 in fragments of {piece}", pieces(M, piece), b"*" * M) for piece in (64, K)),
+    fine("9.4 binary in fragments", pieces(M, K, BINARY), b"*" * M),
 ]
 
 CASES = [*FRAMING, *PINGS, *RESERVED, *OPCODES, *FRAGMENTS, *UTF8, *CLOSES]
 
 
-async def play(case: Case, piece: int) -> None:
-    """Send the case in pieces of so many bytes and compare everything that can be seen from outside."""
-    inbox = Inbox()
-    pongs: list[bytes] = []
-    codes: list[int] = []
+class Server:
+    """Plays a case, sent in pieces of so many bytes, and keeps what the client says."""
 
-    async def script(venue: Venue) -> None:
+    def __init__(self, case: Case, piece: int, *, wants_echo: bool) -> None:
+        self.echoes: list[bytes] = []
+        self.pongs: list[bytes] = []
+        self.close_codes: list[int] = []
+        self._case = case
+        self._piece = piece
+        self._wants_echo = wants_echo
+
+    async def __call__(self, venue: Venue) -> None:
         await venue.accept()
-        with contextlib.suppress(trio.BrokenResourceError):  # a client that is done need not wait for the rest
-            for at in range(0, len(case.stream), piece):
-                await venue.stream.send_all(case.stream[at : at + piece])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._say, venue)
+            await self._listen(venue)
+            await venue.stream.aclose()
+
+    async def _say(self, venue: Venue) -> None:
+        stream = self._case.stream + (b"" if self._is_waiting() else self._case.goodbye)
+        # A client that is done need not wait for the rest.
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            for at in range(0, len(stream), self._piece):
+                await venue.stream.send_all(stream[at : at + self._piece])
+
+    def _is_waiting(self) -> bool:
+        return self._wants_echo and len(self.echoes) < len(self._case.messages)
+
+    async def _listen(self, venue: Venue) -> None:
+        parts: list[bytes] = []
         while (event := await venue.hear()) is not None:
             if isinstance(event, Pong):
-                pongs.append(bytes(event.payload))
+                self.pongs.append(bytes(event.payload))
+            elif isinstance(event, Message):
+                parts.append(event.data.encode() if isinstance(event.data, str) else bytes(event.data))
+                if event.message_finished:
+                    self.echoes.append(b"".join(parts))
+                    parts.clear()
+                    if not self._is_waiting():
+                        await venue.stream.send_all(self._case.goodbye)
             elif isinstance(event, CloseConnection):
-                codes.append(event.code)
-                await venue.stream.aclose()
-                break
+                self.close_codes.append(event.code)
+                return
 
+
+class Client:
+    """Takes what comes and, if strict, sends it back: the client of the suite's run."""
+
+    def __init__(self, *, strict: bool) -> None:
+        self.messages: list[bytes] = []
+        self._strict = strict
+        self._echo, self._heard = trio.open_memory_channel[bytes](math.inf)
+
+    def on_batch(self, messages: list[bytes], recv_ns: int, mono_ns: int) -> None:
+        self.messages += messages
+        for message in messages if self._strict else ():
+            self._echo.send_nowait(message)
+
+    async def converse(self, server: Server) -> None:
+        """Raises: why the link ended."""
+        cutter = FrameCutter(16 * M, max_fragments=M, binary=True) if self._strict else None
+        async with linked(server, self.on_batch, cutter=cutter, answer_s=1.0 if self._strict else 0.0) as link:
+            async for message in self._heard:
+                await link.send(message if isinstance(message, BinaryMessage) else message.decode())
+
+
+async def play(case: Case, piece: int, *, strict: bool) -> None:
+    """Send the case and compare everything that can be seen from outside."""
+    server, client = Server(case, piece, wants_echo=strict), Client(strict=strict)
     with pytest.raises((ConnectionLost, ProtocolViolation)) as caught:
-        async with linked(script, inbox) as link:
-            await link.wait_closed()
-    assert inbox.messages == list(case.messages)
-    assert (pongs, codes) == (list(case.pongs), [case.code])
+        await client.converse(server)
+    assert client.messages == list(case.messages)
+    assert server.echoes == (client.messages if strict else [])
+    assert (server.pongs, server.close_codes) == (list(case.pongs), [case.code])
     if isinstance(caught.value, ProtocolViolation):
         assert caught.value.close_code == case.code
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def named(cases: list[Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, ids=[case.name for case in cases])
+
+
+@named([*CASES, *BINARY_REFUSED])
 async def test_a_case_of_the_suite_whole_and_in_octets(case: Case, autojump_clock: trio.testing.MockClock) -> None:
-    await play(case, len(case.stream))
-    await play(case, 1 if len(case.stream) < 1000 else _WHOLE_CHOP)
+    await play(case, len(case.stream), strict=False)
+    await play(case, 1 if len(case.stream) < 1000 else _WHOLE_CHOP, strict=False)
 
 
-@pytest.mark.parametrize("case", LIMITS, ids=[case.name for case in LIMITS])
+@named([*CASES, *BINARY_TAKEN])
+async def test_a_case_of_the_suite_strictly(case: Case, autojump_clock: trio.testing.MockClock) -> None:
+    await play(case, len(case.stream), strict=True)
+
+
+@named([*BIG, *TOO_BIG])
 async def test_limits_of_the_suite_and_ours(case: Case, autojump_clock: trio.testing.MockClock) -> None:
-    await play(case, 64 * K)
+    await play(case, 64 * K, strict=False)
+
+
+@named(TAKEN_WHEN_ASKED)
+async def test_limits_can_be_wider(case: Case, autojump_clock: trio.testing.MockClock) -> None:
+    await play(case, 64 * K, strict=True)

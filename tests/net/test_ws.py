@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from orderflow.net.frames import FrameCutter
+
 POLICY = LinkPolicy()
 URL = "ws://venue.test/v5/public/linear?x=1"
 PING, PONG = b"\x89\x01p", b"\x8a\x01p"
@@ -145,7 +147,12 @@ def ignore(messages: list[bytes], recv_ns: int, mono_ns: int) -> None:
 
 @asynccontextmanager
 async def linked(
-    script: Script, on_batch: Callable[[list[bytes], int, int], None] = ignore, policy: LinkPolicy = POLICY
+    script: Script,
+    on_batch: Callable[[list[bytes], int, int], None] = ignore,
+    policy: LinkPolicy = POLICY,
+    *,
+    cutter: FrameCutter | None = None,
+    answer_s: float = 0.0,
 ) -> AsyncIterator[WebSocketLink]:
     """A link to a venue that plays `script` on the other end of a memory stream, then waits for the client to go."""
     ours, theirs = trio.testing.memory_stream_pair()
@@ -160,7 +167,7 @@ async def linked(
         nursery.start_soon(play)
         error: Exception | None = None
         try:
-            async with open_ws(URL, on_batch, policy, dial=dial) as link:
+            async with open_ws(URL, on_batch, policy, dial=dial, cutter=cutter, answer_s=answer_s) as link:
                 yield link
         except Exception as caught:  # noqa: BLE001 - handed on, outside of this nursery's group
             error = caught
