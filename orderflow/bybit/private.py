@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from orderflow.bybit.account import TOPICS, decode, decode_rows
+from orderflow.bybit.heartbeat import Heartbeat
 from orderflow.bybit.signing import CREDENTIAL_CODES, MaskedText
-from orderflow.core.errors import AuthRejected, ConnectionLost, HeartbeatLost, WireError
+from orderflow.core.errors import AuthRejected, ConnectionLost, WireError
 from orderflow.core.text import escape_text
 from orderflow.core.types import PrivateMessage
 from orderflow.core.units import NS, seconds_to_ns
@@ -121,12 +122,10 @@ class PrivateProtocol:
         self._accepted: dict[str, None] = {}
         self._retry_ns: dict[str, int] = {}  # refused topics
         self._outbox: list[str] = []
+        self._heartbeat = Heartbeat(policy)
         self._pings = 0
-        self._ping_due_ns = 0
-        self._pong_due_ns: int | None = None
-        self._last_frame_ns = 0
         self._ready_ns: int | None = None
-        self._frames = self._unknown = self._refusals = self._pongs = 0
+        self._frames = self._unknown = self._refusals = 0
         self._messages: dict[str, int] = {}
         self._rows: dict[str, int] = {}
         self._refused: dict[str, int] = {}
@@ -137,7 +136,7 @@ class PrivateProtocol:
     @property
     def healthy_s(self) -> float:
         """From being ready to the last frame; pongs count, for rows may not come for hours."""
-        return 0.0 if self._ready_ns is None else (self._last_frame_ns - self._ready_ns) / NS
+        return 0.0 if self._ready_ns is None else (self._heartbeat.last_frame_ns - self._ready_ns) / NS
 
     def statistics(self) -> PrivateStatistics:
         return PrivateStatistics(
@@ -147,15 +146,14 @@ class PrivateProtocol:
             refused=dict(self._refused),
             unknown=self._unknown,
             topics_refused=self._refusals,
-            pongs=self._pongs,
+            pongs=self._heartbeat.pongs,
         )
 
     # --- in
 
     def opened(self, mono_ns: int, exchange_ms: int) -> None:
         """The connection is up: the auth frame follows. `exchange_ms` is the exchange's clock as well as we know it."""
-        self._last_frame_ns = mono_ns
-        self._ping_due_ns = mono_ns + seconds_to_ns(self._policy.ping_interval_s)
+        self._heartbeat.start(mono_ns)
         self._waiting[_AUTH] = mono_ns + seconds_to_ns(self._policy.ack_timeout_s)
         args = self._signer.ws_auth_args(exchange_ms + round(self._auth_expires_s * 1000))
         self._outbox.append(MaskedText(json.dumps({"req_id": _AUTH, "op": "auth", "args": args})))
@@ -165,7 +163,7 @@ class PrivateProtocol:
 
         Raises: AuthRejected (the credentials are no good), ConnectionLost (busy exchange; doubtful refusal).
         """
-        self._last_frame_ns = mono_ns
+        self._heartbeat.last_frame_ns = mono_ns
         self._frames += 1
         try:
             frame = decode(_frame, raw)
@@ -189,16 +187,16 @@ class PrivateProtocol:
 
     def next_deadline_ns(self) -> int:
         """When `on_time` must be called at the latest."""
-        heartbeat_ns = self._ping_due_ns if self._pong_due_ns is None else self._pong_due_ns
-        idle_ns = self._last_frame_ns + seconds_to_ns(self._policy.idle_timeout_s)
-        return min(heartbeat_ns, idle_ns, *self._waiting.values(), *self._retry_ns.values())
+        return min((self._heartbeat.due_ns, *self._waiting.values(), *self._retry_ns.values()))
 
     def on_time(self, mono_ns: int) -> None:
         """Time passed: pings, missing acks, refused topics asked again.
 
         Raises: HeartbeatLost, ConnectionLost (drop the link).
         """
-        self._heartbeat(mono_ns)
+        if self._heartbeat.on_time(mono_ns):
+            self._pings += 1
+            self._send({"req_id": f"p{self._pings}", "op": "ping"})
         for request, due_ns in self._waiting.items():
             if mono_ns >= due_ns:
                 raise ConnectionLost(f"no answer to {request} in {self._policy.ack_timeout_s:g} s", reason="ack")
@@ -207,33 +205,17 @@ class PrivateProtocol:
             del self._retry_ns[topic]
         self._subscribe(due, mono_ns)
 
-    def forgive(self, late_ns: int) -> None:
-        """The whole process stood still this long: no deadline may be held against the peer for it."""
-        self._last_frame_ns += late_ns
-        if self._pong_due_ns is not None:
-            self._pong_due_ns += late_ns
-        self._waiting = {request: due_ns + late_ns for request, due_ns in self._waiting.items()}
-
-    # --- heartbeat
-
-    def _heartbeat(self, mono_ns: int) -> None:
-        policy = self._policy
-        if self._pong_due_ns is not None and mono_ns >= self._pong_due_ns:
-            raise HeartbeatLost(f"no pong in {policy.pong_timeout_s:g} s", reason="pong")
-        if mono_ns - self._last_frame_ns >= seconds_to_ns(policy.idle_timeout_s):
-            raise HeartbeatLost(f"no frame in {policy.idle_timeout_s:g} s", reason="idle")
-        if self._pong_due_ns is None and mono_ns >= self._ping_due_ns:
-            self._pings += 1
-            self._send({"req_id": f"p{self._pings}", "op": "ping"})
-            self._ping_due_ns = mono_ns + seconds_to_ns(policy.ping_interval_s)
-            self._pong_due_ns = mono_ns + seconds_to_ns(policy.pong_timeout_s)
+    def forgive(self, mono_ns: int) -> None:
+        """The whole process stood still until now: everything the peer owes us gets its whole time again."""
+        self._heartbeat.forgive(mono_ns)
+        due_ns = mono_ns + seconds_to_ns(self._policy.ack_timeout_s)
+        self._waiting = dict.fromkeys(self._waiting, due_ns)
 
     # --- replies
 
     def _reply(self, frame: _Frame, mono_ns: int) -> list[PrivateEvent]:
         if frame.op == "pong" or frame.ret_msg == "pong":
-            self._pongs += 1
-            self._pong_due_ns = None
+            self._heartbeat.pong()
             return []
         if frame.op == "auth" and _AUTH in self._waiting:
             self._auth_answered(frame)

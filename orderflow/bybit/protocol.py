@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from orderflow.bybit.codec import FeedCodec
+from orderflow.bybit.heartbeat import Heartbeat
 from orderflow.bybit.topics import TopicTable
 from orderflow.bybit.wire import WireReply
-from orderflow.core.errors import HeartbeatLost, SyncFailed, WireError
+from orderflow.core.errors import SyncFailed, WireError
 from orderflow.core.types import BookUpdate, Distrust, InstrumentId, LinkUp, Syncing, TopicRefused
 from orderflow.core.units import NS, seconds_to_ns
 
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from orderflow.core.policy import LinkPolicy
     from orderflow.core.types import Category, Event
 
-TOPICS_PER_REQUEST: Final = (
-    10  # spot's limit; a refused request is repeated topic by topic, so each gets its own answer
-)
+TOPICS_PER_REQUEST: Final = 10  # spot's limit
 _ALREADY: Final = "error:already subscribed"
 
 
@@ -45,7 +44,6 @@ class _Topic:
     """What is known of one topic of this connection."""
 
     __slots__ = (
-        "alone",
         "instrument",
         "name",
         "reason",
@@ -62,7 +60,6 @@ class _Topic:
         self.instrument = instrument
         self.state = TopicState.WANTED
         self.reason = "subscribe"  # of the next subscribe
-        self.alone = False  # ask for it in a request of its own, so that a refusal can be attributed
         self.unanswered = 0  # snapshots in a row that did not come
         self.snapshot_due_ns: int | None = None
         self.resync_due_ns: int | None = None  # a resync waits for its turn
@@ -70,10 +67,15 @@ class _Topic:
         self.resyncs_ns: deque[int] = deque()  # when resyncs went out, the last minute
 
 
-class _Request(msgspec.Struct):
-    op: str
-    topics: list[_Topic]
-    due_ns: int
+class _Request:
+    """A subscribe or unsubscribe that is not answered yet."""
+
+    __slots__ = ("due_ns", "op", "topics")
+
+    def __init__(self, op: str, topics: Sequence[_Topic], due_ns: int) -> None:
+        self.op = op
+        self.topics = topics
+        self.due_ns = due_ns
 
 
 class ProtocolStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,18 +114,23 @@ class FeedProtocol:
         self._requests: dict[str, _Request] = {}
         self._request_count = 0
         self._outbox: list[str] = []
-        self._ping_due_ns = 0
-        self._pong_due_ns: int | None = None
-        self._last_frame_ns = 0
+        self._heartbeat = Heartbeat(policy)
         self.first_data_ns: int | None = None  # since when books are fed: what a back-off may be reset by
         self.last_data_ns: int | None = None
         self.last_reply = ""  # the last refusal's text, untrusted, for people
-        self._frames = self._unknown = self._acks_missing = self._refusals = self._resyncs = self._pongs = 0
+        self._frames = self._unknown = self._acks_missing = self._refusals = self._resyncs = 0
         self._refused: dict[str, int] = {}
 
     @property
     def instruments(self) -> tuple[InstrumentId, ...]:
         return tuple(self._by_instrument)
+
+    @property
+    def healthy_s(self) -> float:
+        """How long books were fed."""
+        if self.first_data_ns is None or self.last_data_ns is None:
+            return 0.0
+        return (self.last_data_ns - self.first_data_ns) / NS
 
     def statistics(self) -> ProtocolStatistics:
         return ProtocolStatistics(
@@ -133,20 +140,19 @@ class FeedProtocol:
             acks_missing=self._acks_missing,
             topics_refused=self._refusals,
             resyncs=self._resyncs,
-            pongs=self._pongs,
+            pongs=self._heartbeat.pongs,
         )
 
     # --- in
 
     def opened(self, mono_ns: int) -> list[Event]:
         """The connection is up: subscriptions follow."""
-        self._ping_due_ns = mono_ns + seconds_to_ns(self._policy.ping_interval_s)
-        self._last_frame_ns = mono_ns
+        self._heartbeat.start(mono_ns)
         return [LinkUp(link=self.link, instruments=self.instruments, mono_ns=mono_ns), *self._subscribe(mono_ns)]
 
     def receive(self, messages: Iterable[bytes], recv_ns: int, mono_ns: int) -> list[Event]:
         """Every message of one socket read, with that read's stamps. Raises nothing: bad messages are counted."""
-        self._last_frame_ns = mono_ns
+        self._heartbeat.last_frame_ns = mono_ns
         decode = self._codec.decode
         events: list[Event] = []
         for raw in messages:
@@ -173,24 +179,14 @@ class FeedProtocol:
                 events.append(item)
         return events
 
-    def resync(self, instrument: InstrumentId, reason: str, mono_ns: int) -> list[Event]:
-        """Unsubscribe and subscribe this book's topic again, now or when its turn comes.
+    def resync(self, doubts: Iterable[tuple[InstrumentId, str]], mono_ns: int) -> list[Event]:
+        """Unsubscribe and subscribe these books' topics again, each now or when its turn comes.
 
-        Raises: SyncFailed when the topic was resynced too often: reconnect.
+        Args: doubts: (instrument, reason).
+        Raises: SyncFailed when a topic was resynced too often: reconnect.
         """
-        topic = self._by_instrument[instrument]
-        if topic.state not in (TopicState.SYNCED, TopicState.ASKED) or topic.resync_due_ns is not None:
-            return []  # one is under way already
-        topic.reason = reason
-        sent = topic.resyncs_ns
-        while sent and mono_ns - sent[0] > 60 * NS:
-            sent.popleft()
-        if len(sent) >= self._policy.resyncs_per_minute:
-            raise SyncFailed(f"{topic.name} was resynced {len(sent)} times in a minute, last for {reason}")
-        if sent and mono_ns - sent[-1] < seconds_to_ns(self._policy.resync_interval_s):
-            topic.resync_due_ns = sent[-1] + seconds_to_ns(self._policy.resync_interval_s)
-            return []
-        return self._leave(topic, mono_ns)
+        topics = ((self._by_instrument[instrument], reason) for instrument, reason in dict(doubts).items())
+        return self._leave([topic for topic, reason in topics if self._may_leave(topic, reason, mono_ns)], mono_ns)
 
     # --- out
 
@@ -205,9 +201,7 @@ class FeedProtocol:
 
     def next_deadline_ns(self) -> int:
         """When `on_time` must be called at the latest."""
-        policy = self._policy
-        due = self._last_frame_ns + seconds_to_ns(policy.idle_timeout_s)
-        due = min(due, self._ping_due_ns if self._pong_due_ns is None else self._pong_due_ns)
+        due = self._heartbeat.due_ns
         for request in self._requests.values():
             due = min(due, request.due_ns)
         for topic in self._topics.values():
@@ -221,24 +215,16 @@ class FeedProtocol:
 
         Raises: HeartbeatLost, SyncFailed (drop the link).
         """
-        self._heartbeat(mono_ns)
-        events: list[Event] = []
+        if self._heartbeat.on_time(mono_ns):
+            self._send({"req_id": self._new_id("ping"), "op": "ping"})
         for request_id, request in list(self._requests.items()):
             if mono_ns >= request.due_ns:
                 del self._requests[request_id]
                 self._acks_missing += 1
                 if request.op == "unsubscribe":  # go on without its ack
                     self._want_again(request.topics)
-        for topic in self._topics.values():
-            if topic.snapshot_due_ns is not None and mono_ns >= topic.snapshot_due_ns:
-                events += self._no_snapshot(topic, mono_ns)
-            if topic.resync_due_ns is not None and mono_ns >= topic.resync_due_ns:
-                topic.resync_due_ns = None
-                events += self._leave(topic, mono_ns)
-            if topic.retry_ns is not None and mono_ns >= topic.retry_ns:
-                topic.retry_ns = None
-                topic.state, topic.reason = TopicState.WANTED, "retry"
-        return events + self._subscribe(mono_ns)
+        leaving = [topic for topic in self._topics.values() if self._is_overdue(topic, mono_ns)]
+        return self._leave(leaving, mono_ns) + self._subscribe(mono_ns)
 
     def forgive(self, mono_ns: int) -> None:
         """The whole process stood still until now: what the peer owes us may be in the socket, or far behind in it.
@@ -246,49 +232,36 @@ class FeedProtocol:
         So everything it owes gets its whole time again.
         """
         policy = self._policy
-        self._last_frame_ns = mono_ns
-        if self._pong_due_ns is not None:
-            self._pong_due_ns = mono_ns + seconds_to_ns(policy.pong_timeout_s)
+        self._heartbeat.forgive(mono_ns)
         for request in self._requests.values():
             request.due_ns = mono_ns + seconds_to_ns(policy.ack_timeout_s)
         for topic in self._topics.values():
             if topic.snapshot_due_ns is not None:
                 topic.snapshot_due_ns = mono_ns + seconds_to_ns(policy.snapshot_timeout_s)
 
-    # --- heartbeat
-
-    def _heartbeat(self, mono_ns: int) -> None:
-        policy = self._policy
-        if self._pong_due_ns is not None and mono_ns >= self._pong_due_ns:
-            raise HeartbeatLost(f"no pong in {policy.pong_timeout_s:g} s", reason="pong")
-        if mono_ns - self._last_frame_ns >= seconds_to_ns(policy.idle_timeout_s):
-            raise HeartbeatLost(f"no frame in {policy.idle_timeout_s:g} s", reason="idle")
-        if self._pong_due_ns is None and mono_ns >= self._ping_due_ns:
-            self._request_count += 1
-            self._send({"req_id": f"p{self._request_count}", "op": "ping"})
-            self._ping_due_ns = mono_ns + seconds_to_ns(policy.ping_interval_s)
-            self._pong_due_ns = mono_ns + seconds_to_ns(policy.pong_timeout_s)
-
-    # --- subscriptions
+    # --- requests
 
     def _send(self, message: dict[str, object]) -> None:
         self._outbox.append(msgspec.json.encode(message).decode())
 
-    def _request(self, op: str, topics: list[_Topic], mono_ns: int) -> None:
+    def _new_id(self, op: str) -> str:
         self._request_count += 1
-        request_id = f"{op[0]}{self._request_count}"
-        self._requests[request_id] = _Request(op, topics, mono_ns + seconds_to_ns(self._policy.ack_timeout_s))
-        self._send({"req_id": request_id, "op": op, "args": [topic.name for topic in topics]})
+        return f"{op[0]}{self._request_count}"
+
+    def _request(self, op: str, topics: Sequence[_Topic], mono_ns: int) -> None:
+        """Ask for `op` of these topics, in as few frames as the exchange allows."""
+        for start in range(0, len(topics), TOPICS_PER_REQUEST):
+            batch = topics[start : start + TOPICS_PER_REQUEST]
+            request_id = self._new_id(op)
+            self._requests[request_id] = _Request(op, batch, mono_ns + seconds_to_ns(self._policy.ack_timeout_s))
+            self._send({"req_id": request_id, "op": op, "args": [topic.name for topic in batch]})
+
+    # --- subscriptions
 
     def _subscribe(self, mono_ns: int) -> list[Event]:
         """Send a subscribe for everything wanted."""
         wanted = [topic for topic in self._topics.values() if topic.state is TopicState.WANTED]
-        together = [topic for topic in wanted if not topic.alone]
-        for start in range(0, len(together), TOPICS_PER_REQUEST):
-            self._request("subscribe", together[start : start + TOPICS_PER_REQUEST], mono_ns)
-        for topic in wanted:
-            if topic.alone:
-                self._request("subscribe", [topic], mono_ns)
+        self._request("subscribe", wanted, mono_ns)
         events: list[Event] = []
         for topic in wanted:
             topic.state = TopicState.ASKED
@@ -297,22 +270,56 @@ class FeedProtocol:
                 events.append(Syncing(instrument=topic.instrument, reason=topic.reason, mono_ns=mono_ns))
         return events
 
-    def _leave(self, topic: _Topic, mono_ns: int) -> list[Event]:
-        """Begin a resync: a bare second subscribe would be refused as already subscribed."""
-        topic.state = TopicState.LEAVING
-        self._leaving.add(topic.instrument)
-        topic.snapshot_due_ns = None
-        topic.resyncs_ns.append(mono_ns)
-        self._resyncs += 1
-        self._request("unsubscribe", [topic], mono_ns)
-        return [Syncing(instrument=topic.instrument, reason=topic.reason, mono_ns=mono_ns)]
+    def _may_leave(self, topic: _Topic, reason: str, mono_ns: int) -> bool:
+        """Whether a resync may begin now. Not while one is under way; and one that comes too soon waits for its turn.
 
-    def _want_again(self, topics: list[_Topic]) -> None:
+        Raises: SyncFailed.
+        """
+        if topic.state not in (TopicState.SYNCED, TopicState.ASKED) or topic.resync_due_ns is not None:
+            return False
+        topic.reason = reason
+        sent = topic.resyncs_ns
+        while sent and mono_ns - sent[0] > 60 * NS:
+            sent.popleft()
+        if len(sent) >= self._policy.resyncs_per_minute:
+            raise SyncFailed(f"{topic.name} was resynced {len(sent)} times in a minute, last for {reason}")
+        if sent and mono_ns - sent[-1] < seconds_to_ns(self._policy.resync_interval_s):
+            topic.resync_due_ns = sent[-1] + seconds_to_ns(self._policy.resync_interval_s)
+            return False
+        return True
+
+    def _leave(self, topics: Sequence[_Topic], mono_ns: int) -> list[Event]:
+        """Begin resyncs: a bare second subscribe would be refused as already subscribed."""
+        for topic in topics:
+            topic.state = TopicState.LEAVING
+            self._leaving.add(topic.instrument)
+            topic.snapshot_due_ns = None
+            topic.resyncs_ns.append(mono_ns)
+        self._resyncs += len(topics)
+        self._request("unsubscribe", topics, mono_ns)
+        return [Syncing(instrument=topic.instrument, reason=topic.reason, mono_ns=mono_ns) for topic in topics]
+
+    def _want_again(self, topics: Iterable[_Topic]) -> None:
         for topic in topics:
             if topic.state is TopicState.LEAVING:
                 topic.state = TopicState.WANTED
-                topic.alone = True
                 self._leaving.discard(topic.instrument)
+
+    def _is_overdue(self, topic: _Topic, mono_ns: int) -> bool:
+        """Time passed for a topic. Returns: whether to begin its resync now. Raises: SyncFailed."""
+        if topic.retry_ns is not None and mono_ns >= topic.retry_ns:
+            topic.retry_ns = None
+            topic.state, topic.reason = TopicState.WANTED, "retry"
+        if topic.resync_due_ns is not None and mono_ns >= topic.resync_due_ns:
+            topic.resync_due_ns = None
+            return True
+        if topic.snapshot_due_ns is not None and mono_ns >= topic.snapshot_due_ns:
+            topic.snapshot_due_ns = None
+            topic.unanswered += 1
+            if topic.unanswered > 1:
+                raise SyncFailed(f"{topic.name} was asked for twice and sent no snapshot", reason="snapshot")
+            return self._may_leave(topic, "no_snapshot", mono_ns)
+        return False
 
     def _snapshot(self, instrument: InstrumentId, mono_ns: int) -> None:
         topic = self._by_instrument.get(instrument)
@@ -325,19 +332,11 @@ class FeedProtocol:
         topic.snapshot_due_ns = topic.retry_ns = None
         topic.unanswered = 0
 
-    def _no_snapshot(self, topic: _Topic, mono_ns: int) -> list[Event]:
-        topic.snapshot_due_ns = None
-        topic.unanswered += 1
-        if topic.unanswered > 1:
-            raise SyncFailed(f"{topic.name} was asked for twice and sent no snapshot", reason="snapshot")
-        return self.resync(topic.instrument, "no_snapshot", mono_ns)
-
     # --- replies
 
     def _reply(self, reply: WireReply, mono_ns: int, events: list[Event]) -> None:
         if reply.ret_msg == "pong" or reply.op == "pong":
-            self._pongs += 1
-            self._pong_due_ns = None
+            self._heartbeat.pong()
             return
         request_id = str(reply.req_id or reply.reqId)
         refused = reply.success is False or reply.retCode not in (None, 0)
@@ -347,11 +346,14 @@ class FeedProtocol:
         if request is None:
             self._unknown += 1
             return
-        if request.op == "unsubscribe":  # refused or not: subscribing again tells
+        if refused and len(request.topics) > 1:  # one bad topic fails a whole request
+            self.last_reply = reply.ret_msg or reply.retMsg
+            self._ask_singly(request, mono_ns)
+        elif request.op == "unsubscribe":  # refused or not: subscribing again tells
             self._want_again(request.topics)
             events += self._subscribe(mono_ns)
         elif refused:
-            events += self._refusal(request.topics, reply.ret_msg or reply.retMsg, mono_ns)
+            events += self._refusal(request.topics[0], reply.ret_msg or reply.retMsg, mono_ns)
 
     def _only_request(self, op: str) -> _Request | None:
         """Some refusals carry no req_id: they can only be attributed while a single request is open."""
@@ -363,16 +365,15 @@ class FeedProtocol:
         del self._requests[request_id]
         return request
 
-    def _refusal(self, topics: list[_Topic], text: str, mono_ns: int) -> list[Event]:
-        """One bad topic fails a whole request, so the rest is asked for again, each on its own."""
+    def _ask_singly(self, request: _Request, mono_ns: int) -> None:
+        """Ask again topic by topic, so that each gets its own answer: which one is bad is not read out of a text."""
+        waiting = TopicState.ASKED if request.op == "subscribe" else TopicState.LEAVING
+        for topic in request.topics:
+            if topic.state is waiting:
+                self._request(request.op, [topic], mono_ns)
+
+    def _refusal(self, topic: _Topic, text: str, mono_ns: int) -> list[Event]:
         self.last_reply = text
-        if len(topics) > 1:
-            for topic in topics:
-                if topic.state is TopicState.ASKED:
-                    topic.state = TopicState.WANTED
-                    topic.alone = True
-            return self._subscribe(mono_ns)
-        (topic,) = topics
         if topic.state is not TopicState.ASKED or text.startswith(_ALREADY):
             return []  # it delivers already, or its snapshot deadline will tell
         self._refusals += 1

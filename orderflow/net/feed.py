@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import msgspec
@@ -10,9 +11,9 @@ import trio
 from orderflow.bybit.protocol import FeedProtocol, ProtocolStatistics
 from orderflow.core.errors import TransientFeedError
 from orderflow.core.types import LinkDown
-from orderflow.core.units import NS
 from orderflow.net.retry import LinkHealth, first_leaf, supervise
 from orderflow.net.tap import read_clocks
+from orderflow.net.writer import Writer
 from orderflow.net.ws import open_ws
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from orderflow.net.retry import AttemptBudget
     from orderflow.net.tap import Clock
     from orderflow.net.ws import Dial, WebSocketLink
-
-_STALL_NS = NS  # a wake-up this late means that the process stood still, not that the peer is silent
 
 
 class FeedTap(Protocol):
@@ -86,10 +85,7 @@ class Feed:
         self._dial = dial
         self._clock = clock
         self._make_tap = make_tap
-        self._tap: FeedTap | None = None
-        self._wake = trio.Event()
-        self._resyncs: list[tuple[InstrumentId, str]] = []
-        self._protocol: FeedProtocol | None = None
+        self._current: _Connection | None = None  # while it is open
         self._past: list[ProtocolStatistics] = []
         self._losses: dict[str, int] = {}
         self._connects = 0
@@ -106,18 +102,19 @@ class Feed:
 
     def resync(self, instrument: InstrumentId, reason: str) -> None:
         """Ask for this book's topic to be subscribed afresh; never blocks. Ignored while the link is down."""
-        if self._protocol is not None:
-            self._resyncs.append((instrument, reason))
-            self._wake.set()
+        if self._current is not None:
+            self._current.resync(instrument, reason)
 
     @property
     def delivers(self) -> bool:
         """Whether the link is up and the exchange has answered on it: with data, or with the refusal of a topic."""
-        protocol = self._protocol
-        return protocol is not None and (protocol.first_data_ns is not None or protocol.statistics().topics_refused > 0)
+        if self._current is None:
+            return False
+        protocol = self._current.protocol
+        return protocol.first_data_ns is not None or protocol.statistics().topics_refused > 0
 
     def statistics(self) -> FeedStatistics:
-        parts = [*self._past, *([self._protocol.statistics()] if self._protocol else [])]
+        parts = [*self._past, *([self._current.protocol.statistics()] if self._current else [])]
         refused: dict[str, int] = {}
         for part in parts:
             for reason, count in part.refused.items():
@@ -134,92 +131,120 @@ class Feed:
             resyncs=sum(part.resyncs for part in parts),
         )
 
-    def _mono_ns(self) -> int:
-        return self._clock()[1]
-
     # --- one connection
 
     async def _run_link(self, health: LinkHealth, up: Callable[[], None]) -> NoReturn:
         """One connection, from dialling to its loss. Raises: TransientFeedError, alone or in a group."""
         protocol = FeedProtocol(self.link, self._category, self._books, self._policy)
-        tap = self._tap = self._make_tap() if self._make_tap is not None else None
-        is_down = False
-
-        def tell_down(reason: str) -> None:
-            """Once; nothing of this link comes after it."""
-            nonlocal is_down
-            if not is_down:
-                is_down = True
-                self._protocol = None
-                self._past = [_add(self._past, protocol.statistics())]
-                self._queue.put_control(
-                    [LinkDown(link=self.link, instruments=self.instruments, reason=reason, mono_ns=self._mono_ns())]
-                )
-
-        def on_batch(messages: list[bytes], recv_ns: int, mono_ns: int) -> None:
-            if is_down:
-                return
-            events = protocol.receive(messages, recv_ns, mono_ns)
-            if tap is not None:
-                tap.batch(messages, recv_ns, mono_ns, events)
-            if events:
-                self._queue.put_nowait(events)
-            if protocol.has_data_to_send:
-                self._wake.set()
-
+        tap = self._make_tap() if self._make_tap is not None else None
+        connection = _Connection(protocol, self._queue, self._clock, tap)
         reason = "closed"
         try:
             async with open_ws(
-                self._url, on_batch, self._policy, dial=self._dial, ssl_context=self._ssl_context, clock=self._clock
+                self._url,
+                connection.on_batch,
+                self._policy,
+                dial=self._dial,
+                ssl_context=self._ssl_context,
+                clock=self._clock,
             ) as ws:
-                self._protocol = protocol
-                self._resyncs.clear()  # what the last link did not live to do, this one does anyway
+                self._current = connection
                 self._connects += 1
-                if tap is not None:
-                    tap.opened()
-                self._queue.put_control(protocol.opened(self._mono_ns()))
+                connection.open(ws)
                 up()
                 try:
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._drive, protocol, ws)
-                        await ws.wait_closed()
+                    await connection.run(ws)
                 except* TransientFeedError as group:
-                    tell_down(first_leaf(group).reason)  # before the goodbye, which may take its time
+                    self._close(connection, first_leaf(group).reason)  # before the goodbye, which may take its time
                     raise
         except* TransientFeedError as group:
-            reason = first_leaf(group).reason
+            error = first_leaf(group)
+            reason = error.reason
             self._losses[reason] = self._losses.get(reason, 0) + 1
             if tap is not None:
-                tap.lost(reason, first_leaf(group).detail)
+                tap.lost(reason, error.detail)
             raise
         finally:
-            tell_down(reason)
-            if protocol.first_data_ns is not None and protocol.last_data_ns is not None:
-                health.healthy_s = (protocol.last_data_ns - protocol.first_data_ns) / NS
+            self._close(connection, reason)
+            health.healthy_s = protocol.healthy_s
+        raise AssertionError("a connection ends by raising")
+
+    def _close(self, connection: _Connection, reason: str) -> None:
+        """Once; nothing of this connection comes after it."""
+        if connection.close(reason):
+            self._current = None
+            self._past = [_add(self._past, connection.protocol.statistics())]
+
+
+class _Connection:
+    """One connection of a feed: what comes goes to the queue, what is due is sent."""
+
+    def __init__(self, protocol: FeedProtocol, queue: EventQueue, clock: Clock, tap: FeedTap | None) -> None:
+        self.protocol = protocol
+        self._queue = queue
+        self._clock = clock
+        self._tap = tap
+        self._writer: Writer | None = None
+        self._is_closed = False
+        self._doubts: list[tuple[InstrumentId, str]] = []  # resyncs asked for since the last look
+
+    def open(self, ws: WebSocketLink) -> None:
+        """It is up: subscriptions follow."""
+        self._writer = Writer(self.protocol, self._on_time, partial(self._send, ws), self._clock)
+        if self._tap is not None:
+            self._tap.opened()
+        self._queue.put_control(self.protocol.opened(self._mono_ns()))
+
+    async def run(self, ws: WebSocketLink) -> NoReturn:
+        """Raises: why it ended."""
+        assert self._writer is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._writer.run)
+            await ws.wait_closed()
         raise AssertionError("wait_closed returns by raising")
 
-    async def _drive(self, protocol: FeedProtocol, ws: WebSocketLink) -> NoReturn:
-        """The connection's one writer: sends what the protocol has to say, when it has to say it."""
-        while True:
-            self._wake = trio.Event()
-            events = protocol.on_time(self._mono_ns())
-            resyncs, self._resyncs = self._resyncs, []
-            for instrument, reason in resyncs:
-                events += protocol.resync(instrument, reason, self._mono_ns())
-            if events:
-                self._queue.put_control(events)
-            for text in protocol.data_to_send():
-                await ws.send(text)
-                if self._tap is not None:
-                    self._tap.sent(text)
-            due_ns = protocol.next_deadline_ns()
-            with trio.move_on_after(max(0, due_ns - self._mono_ns()) / NS):
-                await self._wake.wait()
-            late_ns = self._mono_ns() - due_ns
-            if late_ns > _STALL_NS:
-                protocol.forgive(self._mono_ns())
-            if late_ns >= 0:
-                await trio.lowlevel.checkpoint()  # what is due may be here: the reader has its turn before any verdict
+    def close(self, reason: str) -> bool:
+        """Tell the books that it is gone, opened or not. Returns: whether this was the first time."""
+        if self._is_closed:
+            return False
+        self._is_closed = True
+        protocol = self.protocol
+        down = LinkDown(link=protocol.link, instruments=protocol.instruments, reason=reason, mono_ns=self._mono_ns())
+        self._queue.put_control([down])
+        return True
+
+    def resync(self, instrument: InstrumentId, reason: str) -> None:
+        self._doubts.append((instrument, reason))
+        self._wake()
+
+    def on_batch(self, messages: list[bytes], recv_ns: int, mono_ns: int) -> None:
+        """Messages of one read. Raises: FeedOverrun."""
+        if self._is_closed:
+            return
+        events = self.protocol.receive(messages, recv_ns, mono_ns)
+        if self._tap is not None:
+            self._tap.batch(messages, recv_ns, mono_ns, events)
+        if events:
+            self._queue.put_nowait(events)
+        if self.protocol.has_data_to_send:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._writer is not None:
+            self._writer.wake()
+
+    def _on_time(self, mono_ns: int) -> None:
+        doubts, self._doubts = self._doubts, []
+        if events := self.protocol.on_time(mono_ns) + self.protocol.resync(doubts, mono_ns):
+            self._queue.put_control(events)
+
+    async def _send(self, ws: WebSocketLink, text: str) -> None:
+        await ws.send(text)
+        if self._tap is not None:
+            self._tap.sent(text)
+
+    def _mono_ns(self) -> int:
+        return self._clock()[1]
 
 
 def _add(past: list[ProtocolStatistics], last: ProtocolStatistics) -> ProtocolStatistics:

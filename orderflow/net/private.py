@@ -6,15 +6,14 @@ import logging
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
-import trio
 
 from orderflow.bybit.private import BadMessage, PrivateProtocol, PrivateStatistics, PrivateTopicRefused, Ready
 from orderflow.core.errors import AuthRejected, TransientFeedError
 from orderflow.core.text import escape_text
 from orderflow.core.types import LinkChanged, PrivateMessage
-from orderflow.core.units import NS
 from orderflow.net.retry import supervise
 from orderflow.net.tap import read_clocks
+from orderflow.net.writer import Writer
 from orderflow.net.ws import open_ws
 
 if TYPE_CHECKING:
@@ -26,12 +25,11 @@ if TYPE_CHECKING:
     from orderflow.core.policy import LinkPolicy, RetryPolicy
     from orderflow.net.retry import AttemptBudget, LinkHealth
     from orderflow.net.tap import Clock
-    from orderflow.net.ws import Dial, WebSocketLink
+    from orderflow.net.ws import Dial
 
 log = logging.getLogger(__name__)
 
 LINK: Final = "private"
-_STALL_NS: Final = NS  # a wake-up this late means that the process stood still, not that the peer is silent
 _MAX_TOLD: Final = 50
 
 
@@ -111,14 +109,14 @@ class PrivateLink:
         protocol = PrivateProtocol(
             self._signer, self._policy, auth_expires_s=self._auth_expires_s, doubted=self._doubted
         )
-        wake = _Wake()
+        writer: Writer | None = None
 
         def on_batch(messages: list[bytes], recv_ns: int, mono_ns: int) -> None:
             for raw in messages:
                 for event in protocol.receive(raw, mono_ns):
                     self._handle(event, up)
-            if protocol.has_data_to_send:
-                wake.set()
+            if writer is not None and protocol.has_data_to_send:
+                writer.wake()
 
         try:
             async with open_ws(
@@ -131,8 +129,9 @@ class PrivateLink:
             ) as link:
                 self._protocol = protocol
                 self._connects += 1
+                writer = Writer(protocol, protocol.on_time, link.send, self._clock)
                 protocol.opened(self._clock()[1], self._exchange_ms())
-                await self._drive(protocol, link, wake)
+                await writer.run()  # losing the link cancels this; open_ws then raises why
         except TransientFeedError as error:
             self._losses[error.reason] = self._losses.get(error.reason, 0) + 1
             self._doubted = self._doubted or error.reason == "auth"
@@ -141,25 +140,6 @@ class PrivateLink:
             health.healthy_s = protocol.healthy_s
             self._protocol = None
             self._past = [_sum_up([*self._past, protocol.statistics()])]
-
-    async def _drive(self, protocol: PrivateProtocol, link: WebSocketLink, wake: _Wake) -> NoReturn:
-        """The connection's one writer: sends what the protocol has to say, when it has to say it.
-
-        Losing the link cancels this task; open_ws then raises why.
-        """
-        while True:
-            wake.clear()
-            protocol.on_time(self._clock()[1])
-            for text in protocol.data_to_send():
-                await link.send(text)
-            due_ns = protocol.next_deadline_ns()
-            with trio.move_on_after(max(0, due_ns - self._clock()[1]) / NS):
-                await wake.wait()
-            late_ns = self._clock()[1] - due_ns
-            if late_ns > _STALL_NS:
-                protocol.forgive(late_ns)
-            if late_ns >= 0:
-                await trio.lowlevel.checkpoint()  # what is due may be here: the reader has its turn before any verdict
 
     def _handle(self, event: PrivateEvent, up: Callable[[], None]) -> None:
         match event:
@@ -181,22 +161,6 @@ class PrivateLink:
         if what not in self._told and len(self._told) < _MAX_TOLD:
             self._told.add(what)
             log.warning(message, *texts)
-
-
-class _Wake:
-    """An event that can be used again; set before waiting counts."""
-
-    def __init__(self) -> None:
-        self._event = trio.Event()
-
-    def clear(self) -> None:
-        self._event = trio.Event()
-
-    def set(self) -> None:
-        self._event.set()
-
-    async def wait(self) -> None:
-        await self._event.wait()
 
 
 def _sum_up(parts: list[PrivateStatistics]) -> PrivateStatistics:

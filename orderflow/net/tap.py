@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     OnBatch = Callable[[list[bytes], int, int], None]
     Clock = Callable[[], tuple[int, int]]
 
+STALL_S: Final = 1.0
+"""A deadline that is noticed this late: the process stood still, and the peer may be blameless."""
+
 MAX_HEAD_BYTES: Final = 16 * 1024
 _SHOWN_BYTES: Final = 100
 
@@ -105,6 +108,7 @@ class TappedStream(trio.abc.Stream):
         self._clock = clock
         self._drop = drop
         self._receive_bytes = policy.receive_bytes
+        self._send_timeout_s = policy.send_timeout_s
         self._cutter = cutter or FrameCutter(policy.max_message_bytes)
         self._answer_s = answer_s
         self._head = bytearray()
@@ -184,6 +188,7 @@ class TappedStream(trio.abc.Stream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self.failure is not None:
             raise self.failure
+        began_s = trio.current_time()
         try:
             await self._stream.send_all(data)
         except _STREAM_ERRORS as error:
@@ -194,7 +199,7 @@ class TappedStream(trio.abc.Stream):
         except BaseException:
             # Cancelled half-way: the peer can no longer tell where a frame begins.
             self._torn = True
-            self.fail(ConnectionLost("a send was broken off", reason="send"))
+            self.fail(self._broken_off(trio.current_time() - began_s))
             raise
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -275,6 +280,15 @@ class TappedStream(trio.abc.Stream):
         self._upgraded = True
         # h11 lets other bytes through and wsproto then trips over them; no header that counts may hold one.
         return bytes(self._head).translate(_ONLY_ASCII)
+
+    def _broken_off(self, seconds: float) -> ConnectionLost:
+        """Why a send was cancelled that went on for so long."""
+        late_s = seconds - self._send_timeout_s
+        if late_s > STALL_S:
+            return ConnectionLost(f"the program stood still for {late_s:.1f} s in mid-send", reason="stall")
+        if late_s >= 0:
+            return ConnectionLost(f"could not send for {self._send_timeout_s:g} s", reason="send")
+        return ConnectionLost("a send was broken off", reason="send")
 
     def _not_an_upgrade(self, what: str) -> ConnectFailed:
         return ConnectFailed(f"{what}; {self.first_bytes()}", reason="garbage")

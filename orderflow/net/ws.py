@@ -24,7 +24,7 @@ from wsproto.utilities import ProtocolError, RemoteProtocolError
 from orderflow.core.errors import ConnectFailed, ConnectionLost, OrderflowError, ProtocolViolation, TransientFeedError
 from orderflow.core.text import escape_text
 from orderflow.net.dial import Endpoint, dial_tcp, make_ssl_context, parse_endpoint
-from orderflow.net.tap import TappedStream, read_clocks
+from orderflow.net.tap import STALL_S, TappedStream, read_clocks
 from orderflow.net.tls import start_tls
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ async def open_ws(
         answer_s: how long the block may go on sending after a violation of the peer's when messages came right before
             it. A feed has nothing to answer, so by default the link ends at once.
 
-    Raises: ConnectFailed (reason: dns, refused, unreachable, tls, timeout, closed, garbage) or UpgradeRefused on
-        entry; afterwards what ended the link. Errors of the block leave ungrouped when there is just one.
+    Raises: ConnectFailed (reason: dns, refused, unreachable, tls, timeout, closed, garbage, stall) or UpgradeRefused
+        on entry; afterwards what ended the link. Errors of the block leave ungrouped when there is just one.
     """
     opening = _Opening(parse_endpoint(url), policy, dial or dial_tcp, ssl_context)
     error: BaseException | None = None
@@ -166,11 +166,15 @@ class _Opening:
         """Open under the one deadline."""
         timeout_s = self._policy.open_timeout_s
         try:
-            with trio.fail_after(timeout_s):
+            with trio.fail_after(timeout_s) as scope:
                 stream = await self._connect()
                 tap = self._tap = make_tap(stream)
                 connection = await self._upgrade(nursery, tap, headers)
         except trio.TooSlowError:
+            late_s = trio.current_time() - scope.deadline
+            if late_s > STALL_S:  # the answer may be here, unread: no verdict on the peer
+                what = f"the program stood still for {late_s:.1f} s while connecting"
+                raise ConnectFailed(what, reason="stall") from None
             received = f"; {self._tap.first_bytes()}" if self._tap is not None else ""
             raise ConnectFailed(f"{self._stage} after {timeout_s:g} s{received}", reason="timeout") from None
         self._is_open = True

@@ -69,7 +69,10 @@ class Link:
         return self.receive(book(self.topic(symbol), u, snapshot=True))
 
     def resync(self, symbol: str = "A", reason: str = "gap") -> list[dict[str, Any]]:
-        self.events += self.protocol.resync(linear(symbol), reason, self.now_ns)
+        return self.resync_all(symbol, reason=reason)
+
+    def resync_all(self, *symbols: str, reason: str = "stall") -> list[dict[str, Any]]:
+        self.events += self.protocol.resync([(linear(symbol), reason) for symbol in symbols], self.now_ns)
         return self._collect()
 
     def advance(self, seconds: float) -> list[dict[str, Any]]:
@@ -293,6 +296,67 @@ def test_a_refusal_without_an_id_of_another_operation_is_nobodys() -> None:
     assert link.take_events() == []
 
 
+def test_a_success_without_an_id_is_nobodys() -> None:
+    """Only refusals are known to come without one; this may answer anything."""
+    link = synced("A")
+    link.resync()
+    assert link.receive(encode({"success": True, "ret_msg": "", "op": "unsubscribe"})) == []
+    assert link.protocol.statistics().unknown == 1
+    assert ops(link.advance(5)) == [("subscribe", ["A"])]
+    assert link.protocol.statistics().acks_missing == 1
+
+
+def test_a_refusal_without_an_id_answers_its_request_for_good() -> None:
+    link = Link("A")
+    link.receive(refusal("args size >10"))
+    link.receive(refusal("args size >10"))
+    assert link.protocol.statistics().unknown == 1  # the second one is nobody's
+    link.advance(6)
+    assert link.protocol.statistics().acks_missing == 0
+
+
+def test_two_topics_refused_together_are_asked_for_one_by_one() -> None:
+    link = Link("A", "B")
+    link.take_events()
+    singles = link.receive(refusal(no_handler("orderbook.50.B"), req_id=link.requests[0]["req_id"]))
+    assert ops(singles) == [("subscribe", ["A"]), ("subscribe", ["B"])]
+    assert link.take_events() == []
+    assert link.protocol.last_reply == "error:handler not found,topic:orderbook.50.B"
+
+
+def test_a_refused_topic_has_nothing_to_resync() -> None:
+    link = Link("A")
+    link.receive(refusal("no", req_id=link.requests[0]["req_id"]))
+    link.take_events()
+    assert link.resync() == []
+    assert link.take_events() == []
+    assert link.protocol.statistics().resyncs == 0
+
+
+@pytest.mark.parametrize(
+    "reply, refused",
+    [
+        ({"success": True, "retCode": 0}, False),
+        ({"retCode": 0, "retMsg": "OK"}, False),
+        ({"success": True}, False),
+        ({}, False),
+        ({"retCode": 1}, True),
+        ({"success": False}, True),
+        ({"success": False, "retCode": 0}, True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("key", ["req_id", "reqId"])
+def test_what_counts_as_a_refusal_under_either_name_of_the_id(
+    reply: dict[str, object], refused: bool, key: str
+) -> None:
+    link = Link("A")
+    link.receive(encode({"op": "subscribe", key: link.requests[0]["req_id"], **reply}))
+    assert link.protocol.statistics().topics_refused == refused
+    link.advance(6)
+    assert (link.protocol.statistics().unknown, link.protocol.statistics().acks_missing) == (0, 0)
+
+
 def test_a_refusal_in_the_trade_dialect_is_a_refusal() -> None:
     link = Link("A")
     reply = {"op": "subscribe", "reqId": link.requests[0]["req_id"], "retCode": 10404, "retMsg": "nope", "connId": "x"}
@@ -440,6 +504,70 @@ def test_resyncs_keep_their_distance_and_their_budget(waits: list[float], per_mi
         assert sum(when <= other <= when + 60 * NS for other in record[index:]) <= per_minute
 
 
+# --- many resyncs at once, as after a standstill
+
+
+def test_resyncs_asked_for_together_share_requests() -> None:
+    symbols = [f"S{number}" for number in range(25)]
+    link = synced(*symbols)
+    leaving = link.resync_all(*symbols)
+    assert [(op, len(names)) for op, names in ops(leaving)] == [("unsubscribe", size) for size in (10, 10, 5)]
+    assert {event.reason for event in link.take_events() if isinstance(event, Syncing)} == {"stall"}
+    asked = link.acked(leaving)
+    assert [(op, len(names)) for op, names in ops(asked)] == [("subscribe", size) for size in (10, 10, 5)]
+    link.acked(asked)
+    for symbol in symbols:
+        link.snapshot(symbol)
+    assert {op for op, _ in ops(link.advance(300))} == {"ping"}
+    assert link.protocol.statistics().resyncs == 25
+
+
+def test_a_topic_asked_for_twice_is_left_once() -> None:
+    link = synced("A", "B")
+    assert ops(link.resync_all("A", "B", "A")) == [("unsubscribe", ["A", "B"])]
+
+
+def test_what_is_under_way_does_not_keep_the_others_from_leaving_together() -> None:
+    link = synced("A", "B", "C")
+    link.resync("B")
+    assert ops(link.resync_all("A", "B", "C")) == [("unsubscribe", ["A", "C"])]
+
+
+def test_resyncs_that_waited_for_their_turn_leave_together() -> None:
+    link = synced("A", "B")
+    link.acked(link.acked(link.resync_all("A", "B")))
+    link.snapshot("A")
+    link.snapshot("B")
+    link.advance(0.5)
+    assert link.resync_all("A", "B") == []
+    assert ops(link.advance(0.6)) == [("unsubscribe", ["A", "B"])]
+
+
+def test_topics_without_a_snapshot_leave_together() -> None:
+    link = Link("A", "B", "C")
+    link.snapshot("B")
+    assert ops(link.advance(10)) == [("unsubscribe", ["A", "C"])]
+
+
+def test_a_lost_ack_of_many_is_one_ack_and_all_go_on() -> None:
+    link = synced("A", "B")
+    link.resync_all("A", "B")
+    assert ops(link.advance(5)) == [("subscribe", ["A", "B"])]
+    assert link.protocol.statistics().acks_missing == 1
+
+
+def test_of_a_refused_batch_each_topic_leaves_alone() -> None:
+    """Else the subscribe that follows would be refused for all of them, and none of them is fed meanwhile."""
+    link = synced("A", "B")
+    (leaving,) = link.resync_all("A", "B")
+    singles = link.receive(refusal("error:no", op="unsubscribe", req_id=leaving["req_id"]))
+    assert ops(singles) == [("unsubscribe", ["A"]), ("unsubscribe", ["B"])]
+    assert ops(link.receive(ack(singles[0]))) == [("subscribe", ["A"])]
+    late = link.receive(refusal("error:no", op="unsubscribe", req_id=singles[1]["req_id"]))
+    assert ops(late) == [("subscribe", ["B"])]  # refused or not: subscribing again tells
+    assert link.protocol.statistics().acks_missing == 0
+
+
 # --- no snapshot
 
 
@@ -467,6 +595,14 @@ def test_a_snapshot_after_the_second_asking_makes_a_fresh_start() -> None:
         link.snapshot()
         link.advance(1)
         link.acked(link.resync())
+
+
+def test_a_resync_for_want_of_a_snapshot_waits_for_its_turn_too() -> None:
+    """The deadline is met once: its turn comes later, and is no second snapshot that did not come."""
+    link = synced("A", policy=LinkPolicy(snapshot_timeout_s=0.5, resync_interval_s=2, ack_timeout_s=0.1))
+    link.acked(link.resync())
+    assert link.advance(1.9) == []
+    assert ops(link.advance(0.2))[:1] == [("unsubscribe", ["A"])]
 
 
 def test_a_delta_is_no_snapshot() -> None:
@@ -646,6 +782,21 @@ def test_one_link_per_category_in_the_given_order() -> None:
     assert plan_links([], POLICY) == []
 
 
+def args_chars(books: Sequence[tuple[InstrumentId, int]]) -> int:
+    """Length of the `args` array of one connection, as Bybit counts it."""
+    return len(json.dumps([f"orderbook.{depth}.{key.symbol}" for key, depth in books], separators=(",", ":")))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_a_link_is_filled_to_the_last_character(count: int) -> None:
+    books = [(linear(f"S{number}"), 50) for number in range(count + 1)]
+    full = args_chars(books[:count])
+    assert [len(link) for link in plan_links(books, LinkPolicy(max_args_chars=full))] == [count, 1]
+    assert [len(link) for link in plan_links(books[:count], LinkPolicy(max_args_chars=full))] == [count]
+    if count > 1:
+        assert len(plan_links(books[:count], LinkPolicy(max_args_chars=full - 1))) == 2
+
+
 @given(
     st.lists(
         st.tuples(
@@ -667,10 +818,13 @@ def test_links_stay_within_their_limits(books: list[tuple[InstrumentId, int]], m
     for link in links:
         assert len({key.category for key, _ in link}) == 1
         assert 1 <= len(link) <= max_topics
-        args = json.dumps([f"orderbook.{depth}.{key.symbol}" for key, depth in link], separators=(",", ":"))
-        assert len(args) <= max_chars
+        assert args_chars(link) <= max_chars
     for category in Category:
-        together = [book for link in links for book in link if book[0].category is category]
+        own = [link for link in links if link[0][0].category is category]
+        for link, following in itertools.pairwise(own):
+            longer = [*link, following[0]]
+            assert len(longer) > max_topics or args_chars(longer) > max_chars, "another link was opened too soon"
+        together = [book for link in own for book in link]
         assert together == [book for book in books if book[0].category is category]
 
 

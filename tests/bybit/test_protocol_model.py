@@ -19,7 +19,7 @@ from orderflow.bybit.protocol import FeedProtocol
 from orderflow.core.engine import Engine
 from orderflow.core.errors import TransientFeedError
 from orderflow.core.policy import BookPolicy, LinkPolicy
-from orderflow.core.types import BookState, Category, Event, InstrumentId, LinkDown, ResyncNeeded, TimerDue
+from orderflow.core.types import BookState, Category, Distrust, Event, InstrumentId, LinkDown, ResyncNeeded, TimerDue
 from orderflow.core.units import NS
 
 from .wirebook import ack, already, book, encode, no_handler, refusal
@@ -152,7 +152,7 @@ class Conversation(RuleBasedStateMachine):
             for _ in range(min(count, len(self.queue))):
                 for output in self.engine.apply(self.queue.popleft()):
                     if isinstance(output, ResyncNeeded):
-                        self.queue.extend(self.protocol.resync(output.instrument, output.reason, self.now_ns))
+                        self.queue.extend(self.protocol.resync([(output.instrument, output.reason)], self.now_ns))
         except TransientFeedError as error:
             self.lost = error
         self.send()
@@ -225,6 +225,23 @@ class Conversation(RuleBasedStateMachine):
     def a_topic_goes_mute_or_speaks_again(self, topic: str) -> None:
         self.exchange.mute ^= {topic}
         self.hurt.add(topic)
+
+    @alive
+    @rule(seconds=st.floats(1.0, 100.0))
+    def we_stand_still(self, seconds: float) -> None:
+        """No book is believed, all are resynced at once, and nobody is blamed."""
+        self.now_ns += round(seconds * NS)
+        self.protocol.forgive(self.now_ns)
+        doubts: list[tuple[InstrumentId, str]] = []
+        for key, _ in BOOKS:
+            for output in self.engine.apply(Distrust(instrument=key, reason="stall", mono_ns=self.now_ns)):
+                if isinstance(output, ResyncNeeded):
+                    doubts.append((output.instrument, output.reason))
+        try:
+            self.queue.extend(self.protocol.resync(doubts, self.now_ns))
+        except TransientFeedError as error:
+            self.lost = error
+        self.send()
 
     @alive
     @rule(seconds=st.floats(0.01, 12.0))

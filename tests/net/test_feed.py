@@ -27,6 +27,7 @@ from orderflow.core.types import (
     BookState,
     BookUpdate,
     Category,
+    Distrust,
     InstrumentId,
     LinkDown,
     LinkUp,
@@ -560,6 +561,62 @@ async def test_a_stall_of_ours_is_not_held_against_the_peer(autojump_clock: Cloc
     assert bench.story == ["connecting", "up"]
 
 
+async def test_frozen_while_a_link_is_opened_it_is_opened_again_at_once(autojump_clock: Clock) -> None:
+    market = Market()
+    bench = Bench(market)
+    dial = bench.exchange.dial
+
+    async def freeze_at_first(host: str, port: int) -> trio.abc.Stream:
+        stream = await dial(host, port)
+        if len(bench.exchange.times) == 1:
+            autojump_clock.jump(3600)
+        return stream
+
+    bench.feed._dial = freeze_at_first
+    await bench.over(3605)
+    assert bench.story == ["connecting", "down stall", "connecting", "up"]
+    assert bench.exchange.times == pytest.approx([0, 3601])
+    assert market.story == [("subscribe", [TOPIC[A], TOPIC[B]])]
+    assert bench.feed.statistics().losses == {"stall": 1}
+
+
+async def test_a_stall_right_before_a_verdict_is_not_held_against_the_peer(autojump_clock: Clock) -> None:
+    """The acknowledgement is due at 5 s; the process stands still when its writer has just woken. Trio shuffles."""
+
+    async def freeze() -> None:
+        await trio.sleep(5)
+        autojump_clock.jump(3600)
+
+    for _ in range(20):
+        bench = Bench(Market())
+        await bench.over(3605, freeze)
+        assert bench.story == ["connecting", "up"]
+
+
+async def test_resyncs_of_a_stall_share_their_requests(autojump_clock: Clock) -> None:
+    market = Market()
+    bench = Bench(market)
+
+    async def doubt_all() -> None:
+        await trio.sleep(5)
+        autojump_clock.jump(3600)
+        now_ns = clock()[1]
+        bench.queue.put_control(
+            [Distrust(instrument=key, reason="stall", mono_ns=now_ns, refused=False) for key in (A, B)]
+        )
+        await trio.sleep(3)
+        assert {model.state for model in bench.engine.books.values()} == {BookState.LIVE}
+
+    await bench.over(3610, doubt_all)
+    both = [TOPIC[A], TOPIC[B]]
+    assert bench.story == ["connecting", "up"]
+    assert [told for told in market.story if told[0] != "ping"] == [
+        ("subscribe", both),
+        ("unsubscribe", both),
+        ("subscribe", both),
+    ]
+
+
 # --- leaving
 
 
@@ -598,7 +655,7 @@ def test_cancelled_at_any_step_it_leaves_nothing_behind() -> None:
             told += [type(event) for event in await bench.queue.receive() if isinstance(event, LinkUp | LinkDown)]
         assert not told or told[-1] is LinkDown
         assert all(after is LinkDown for kind, after in pairwise(told) if kind is LinkUp)
-        assert bench.feed._protocol is None
+        assert bench.feed._current is None
         return steps.left > 0
 
     number = 1

@@ -222,6 +222,79 @@ async def test_a_refused_topic_does_not_cost_the_others(autojump_clock: trio.tes
     assert (statistics.topics_refused, statistics.refused, statistics.rows) == (1, {"json": 1}, {"order": 1})
 
 
+class Freeze:
+    """Lets the process stand still, at the n-th frame the exchange hears, before it answers."""
+
+    def __init__(self, autojump_clock: trio.testing.MockClock, at_frame: int) -> None:
+        self.clock = autojump_clock
+        self.at_frame = at_frame
+        self.answered_late = 0
+
+    async def __call__(self, exchange: Exchange, ws: trio_websocket.WebSocketConnection) -> None:
+        while True:
+            frame = await exchange.next(ws)
+            if len(exchange.received) == self.at_frame:
+                self.clock.jump(3600)
+                await trio.sleep(2)  # the answer is still on its way when the program wakes
+                self.answered_late += 1
+            if frame["op"] == "ping":
+                reply: dict[str, Any] = {"req_id": frame["req_id"], "op": "pong", "args": ["1"]}
+            else:
+                reply = {"success": True, "ret_msg": "", "op": frame["op"], "req_id": frame["req_id"]}
+            await ws.send_message(json.dumps(reply))
+
+
+@pytest.mark.parametrize("at_frame", [1, 5, 6, 7], ids=["auth", "last topic", "ping", "next ping"])
+async def test_frozen_at_any_moment_the_exchange_is_not_blamed(
+    autojump_clock: trio.testing.MockClock, at_frame: int
+) -> None:
+    peer = Freeze(autojump_clock, at_frame)
+    bench = Bench(Exchange(peer))
+    await bench.over(3600 + 100)
+    assert peer.answered_late == 1
+    assert bench.story == ["connecting", "up"]
+    assert bench.verdict is None
+    asked = [frame["op"] for frame in bench.exchange.received if frame["op"] != "ping"]
+    assert asked == ["auth"] + ["subscribe"] * 4
+    pings = [frame["req_id"] for frame in bench.exchange.received if frame["op"] == "ping"]
+    assert len(pings) == len(set(pings)) <= 6  # one every 20 s of the time awake: no burst
+
+
+async def test_frozen_in_mid_send_the_link_is_made_again_and_nobody_is_blamed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The first topic's frame has arrived, the next is being sent: half of it may have left."""
+    bench = Bench(Exchange(Freeze(autojump_clock, 2)))
+    await bench.over(3600 + 50)
+    assert bench.story == ["connecting", "down stall", "connecting", "up"]
+    assert bench.verdict is None
+
+
+async def test_frozen_between_frames_the_exchange_is_not_blamed(autojump_clock: trio.testing.MockClock) -> None:
+    async def peer(exchange: Exchange, ws: trio_websocket.WebSocketConnection) -> None:
+        await exchange.admit(ws)
+        await trio.sleep(5)
+        autojump_clock.jump(3600)
+        while True:
+            await exchange.pong(ws)
+
+    bench = Bench(Exchange(peer))
+    await bench.over(3600 + 50)
+    assert bench.story == ["connecting", "up"]
+    assert [frame["op"] for frame in bench.exchange.received[5:]] == ["ping"] * 3
+
+
+async def test_after_a_freeze_a_dead_peer_is_still_found(autojump_clock: trio.testing.MockClock) -> None:
+    async def peer(exchange: Exchange, ws: trio_websocket.WebSocketConnection) -> None:
+        await exchange.admit(ws)
+        autojump_clock.jump(3600)
+        await trio.sleep_forever()
+
+    bench = Bench(Exchange(peer))
+    await bench.over(3600 + 15)
+    assert bench.story[:3] == ["connecting", "up", "down pong"]
+
+
 async def test_cancelled_at_many_moments(autojump_clock: trio.testing.MockClock) -> None:
     async def peer(exchange: Exchange, ws: trio_websocket.WebSocketConnection) -> None:
         await trio.sleep(0.3)

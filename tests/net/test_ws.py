@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import ssl
@@ -292,6 +293,20 @@ async def test_silence_ends_at_the_deadline(autojump_clock: trio.testing.MockClo
     assert error.reason == "timeout"
     assert error.detail == "no answer to upgrade after 10 s; nothing received"
     assert trio.current_time() - began == pytest.approx(10)
+
+
+async def test_frozen_while_opening_nobody_is_blamed(autojump_clock: trio.testing.MockClock) -> None:
+    """The answer may be in the socket, or on its way; the deadline passed while nobody looked."""
+
+    async def freeze(venue: Venue) -> None:
+        await venue.read_request()
+        autojump_clock.jump(60)
+        with contextlib.suppress(trio.BrokenResourceError):
+            await venue.hear()
+
+    error = await opening_error(freeze)
+    assert error.reason == "stall"
+    assert error.detail == "the program stood still for 50.0 s while connecting"
 
 
 async def test_dripping_ends_at_the_deadline_with_the_first_bytes(autojump_clock: trio.testing.MockClock) -> None:
@@ -720,8 +735,19 @@ async def test_a_send_that_takes_too_long_drops_the_link(autojump_clock: trio.te
     with pytest.raises(ConnectionLost) as caught:
         async with deaf_link(LinkPolicy(send_timeout_s=3)) as link:
             await link.send("x")
-    assert caught.value.reason == "send"
+    assert (caught.value.reason, caught.value.detail) == ("send", "could not send for 3 s")
     assert trio.current_time() == pytest.approx(3)  # and no close frame after half a frame
+
+
+async def test_frozen_in_mid_send_the_link_goes_but_the_peer_is_not_blamed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    with pytest.raises(ConnectionLost) as caught:  # noqa: PT012 - the block is what is tested
+        async with deaf_link(LinkPolicy(send_timeout_s=3)) as link, trio.open_nursery() as nursery:
+            nursery.start_soon(link.send, "x")
+            await trio.sleep(1)
+            autojump_clock.jump(100)
+    assert (caught.value.reason, caught.value.detail) == ("stall", "the program stood still for 98.0 s in mid-send")
 
 
 async def test_a_cancelled_send_drops_the_link(autojump_clock: trio.testing.MockClock) -> None:

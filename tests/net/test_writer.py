@@ -1,0 +1,153 @@
+"""The one writer of a connection, on a clock that jumps: what is due is sent when it is due, and once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from orderflow.core.units import NS
+from orderflow.net.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAR_NS = 10**18
+
+
+def clock() -> tuple[int, int]:
+    return 0, int(trio.current_time() * NS)
+
+
+class Script:
+    """A protocol that wants to send the given texts at the given times."""
+
+    def __init__(self, *due: tuple[float, str]) -> None:
+        self.due = list(due)
+        self.looked: list[float] = []
+        self.forgiven: list[float] = []
+        self._outbox: list[str] = []
+
+    def on_time(self, mono_ns: int) -> None:
+        self.looked.append(mono_ns / NS)
+        while self.due and self.due[0][0] * NS <= mono_ns:
+            self._outbox.append(self.due.pop(0)[1])
+
+    def data_to_send(self) -> list[str]:
+        outbox, self._outbox = self._outbox, []
+        return outbox
+
+    def next_deadline_ns(self) -> int:
+        return round(self.due[0][0] * NS) if self.due else FAR_NS
+
+    def forgive(self, mono_ns: int) -> None:
+        self.forgiven.append(mono_ns / NS)
+
+
+class Judging(Script):
+    """Notes in `order` when it looks."""
+
+    order: list[str]
+
+    def on_time(self, mono_ns: int) -> None:
+        super().on_time(mono_ns)
+        self.order.append("verdict")
+
+
+class Run:
+    """A writer and what it sent."""
+
+    def __init__(self, script: Script, on_time: Callable[[int], None] | None = None) -> None:
+        self.sent: list[tuple[float, str]] = []
+        self.writer = Writer(script, on_time or script.on_time, self.send, clock)
+
+    async def send(self, text: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.sent.append((trio.current_time(), text))
+
+    async def over(self, seconds: float, during: Callable[[], None] = lambda: None, at_s: float = 0.0) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.writer.run)
+            await trio.sleep(at_s)
+            during()
+            await trio.sleep(seconds - at_s)
+            nursery.cancel_scope.cancel()
+
+
+async def test_frames_go_out_when_they_are_due(autojump_clock: trio.testing.MockClock) -> None:
+    script = Script((0, "first"), (2, "b"), (2, "c"), (7.5, "d"))
+    run = Run(script)
+    await run.over(10)
+    assert run.sent == [(0, "first"), (2, "b"), (2, "c"), (7.5, "d")]
+    assert script.looked == [0, 2, 7.5]
+    assert script.forgiven == []
+
+
+async def test_woken_it_looks_before_the_deadline(autojump_clock: trio.testing.MockClock) -> None:
+    script = Script((60, "late"))
+    run = Run(script)
+
+    def ask() -> None:
+        script.due.insert(0, (0, "now"))
+        run.writer.wake()
+        run.writer.wake()
+
+    await run.over(10, ask, at_s=3)
+    assert run.sent == [(3, "now")]
+    assert script.looked == [0, 3]
+
+
+async def test_waking_up_while_it_sends_is_not_forgotten(autojump_clock: trio.testing.MockClock) -> None:
+    """What is asked for during a send is seen right after it, not at the next deadline."""
+    script = Script((0, "a"), (100, "z"))
+    run = Run(script)
+
+    def ask_during_send(mono_ns: int) -> None:
+        script.on_time(mono_ns)
+        if len(script.looked) == 1:
+            run.writer.wake()
+            script.due.insert(0, (0, "b"))
+
+    run.writer = Writer(script, ask_during_send, run.send, clock)
+    await run.over(1)
+    assert run.sent == [(0, "a"), (0, "b")]
+
+
+@pytest.mark.parametrize("late_s, forgiven", [(0.9, False), (1.1, True), (3600, True)])
+async def test_only_who_stood_still_is_forgiving(
+    autojump_clock: trio.testing.MockClock, late_s: float, forgiven: bool
+) -> None:
+    script = Script((5, "due"))
+    run = Run(script)
+    await run.over(4 + late_s + 5, lambda: autojump_clock.jump(1 + late_s), at_s=4)
+    assert script.forgiven == ([5 + late_s] if forgiven else [])
+    assert run.sent == [(5 + late_s, "due")]
+
+
+async def test_the_reader_has_its_turn_before_a_verdict(autojump_clock: trio.testing.MockClock) -> None:
+    """Deadline and data come at the same moment: the data is taken in first. Trio shuffles tasks, so many times."""
+    order: list[str] = []
+
+    async def read(seconds: float) -> None:
+        await trio.sleep(seconds)
+        order.append("read")
+
+    for _ in range(20):
+        script = Judging((trio.current_time() + 5, "due"))
+        script.order = order
+        run = Run(script)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, 5)
+            await run.over(6)
+    assert order == ["verdict", "read", "verdict"] * 20
+
+
+async def test_what_sending_raises_ends_it(autojump_clock: trio.testing.MockClock) -> None:
+    async def send(text: str) -> None:
+        raise ZeroDivisionError
+
+    script = Script((0, "a"))
+    with pytest.raises(ZeroDivisionError):
+        await Writer(script, script.on_time, send, clock).run()
