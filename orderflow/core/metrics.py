@@ -7,12 +7,13 @@ level holds size / price.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from orderflow.core.book import Levels
     from orderflow.core.types import Level
@@ -79,15 +80,15 @@ def depth_imbalance(levels: Levels, count: int, inverse: bool = False) -> float 
     return imbalance(bid_sum, ask_sum)
 
 
-def band_depth(prices: Iterator[float], sizes: dict[float, float], mid: float, band_bps: float, inverse: bool) -> float:
-    """Base coin within `band_bps` of `mid` on one side; `prices` go from the best outward."""
+def band_depth(prices: Sequence[float], sizes: dict[float, float], mid: float, band_bps: float, inverse: bool) -> float:
+    """Base coin within `band_bps` of `mid` among `prices`, which ascend."""
     reach = mid * band_bps / 1e4
-    inside: list[float] = []
-    for price in prices:
-        if abs(price - mid) > reach:
-            break
-        inside.append(base_size(price, sizes[price], inverse))
-    return math.fsum(inside)
+    first = bisect_left(prices, -reach, key=lambda price: price - mid)
+    last = bisect_right(prices, reach, first, key=lambda price: price - mid)
+    inside = prices[first:last]
+    if inverse:
+        return math.fsum(sizes[price] / price for price in inside)
+    return math.fsum(map(sizes.__getitem__, inside))
 
 
 def measure(levels: Levels, count: int, band_bps: float, inverse: bool) -> BookMetrics:
@@ -96,7 +97,9 @@ def measure(levels: Levels, count: int, band_bps: float, inverse: bool) -> BookM
     Args: count: N of imbalance and liquidity, >= 1; band_bps: half width of the depth band; inverse: contract sizes.
     Returns: BookMetrics; with an empty side only the other side's own values, and reason `empty_side`.
     """
-    bids, asks = levels.top_bids(count), levels.top_asks(count)
+    bid_prices, ask_prices = levels.bid_side.in_order(), levels.ask_side.in_order()  # one look at each side
+    bids = [(price, levels.bids[price]) for price in bid_prices[: -count - 1 : -1]]
+    asks = [(price, levels.asks[price]) for price in ask_prices[:count]]
     bid, raw_bid = bids[0] if bids else (None, None)
     ask, raw_ask = asks[0] if asks else (None, None)
     bid_size = base_size(bid, raw_bid, inverse) if bid is not None and raw_bid is not None else None
@@ -128,7 +131,7 @@ def measure(levels: Levels, count: int, band_bps: float, inverse: bool) -> BookM
         liquidity=liquidity_bid + liquidity_ask,
         liquidity_bid=liquidity_bid,
         liquidity_ask=liquidity_ask,
-        band_bid=band_depth(reversed(levels.bid_prices), levels.bids, mid, band_bps, inverse),
-        band_ask=band_depth(iter(levels.ask_prices), levels.asks, mid, band_bps, inverse),
-        truncated=short or mid - levels.bid_prices[0] <= reach or levels.ask_prices[-1] - mid <= reach,
+        band_bid=band_depth(bid_prices, levels.bids, mid, band_bps, inverse),
+        band_ask=band_depth(ask_prices, levels.asks, mid, band_bps, inverse),
+        truncated=short or mid - bid_prices[0] <= reach or ask_prices[-1] - mid <= reach,
     )
