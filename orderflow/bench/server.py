@@ -25,6 +25,7 @@ from orderflow.bench.results import Spread, spread
 from orderflow.sim.connection import text_frame
 
 SETTLE_S: Final = 0.2  # between the snapshot and the first delta
+_ROUND_TRIP_S: Final = 0.02  # before a request is answered: pybit notes one only after it was sent
 CLIENT_TIMEOUT_S: Final = 60.0
 _CHUNK: Final = 64  # messages of a flood in one send
 _SPIN_NS: Final = 150_000  # a sleep oversleeps by less than this; the rest is waited for awake
@@ -224,6 +225,8 @@ class Session:
                 raise ConnectionError("the client left before it had subscribed")
             if peer.target:
                 self._task = _parse_target(peer.target)
+            if peer.requests:
+                time.sleep(_ROUND_TRIP_S)
             while peer.requests:
                 self._answer(peer, peer.requests.pop(0))
 
