@@ -5,10 +5,10 @@ puts the evidence into `Alert`s.
 
     quiet --breached--> pending --for_s--> raised --within clear_at for clear_for_s--> quiet (not again for cooldown_s)
 
-Time is the tick's own wall clock (`tick.ts`), counted in steps from tick to tick: a clock that is set back costs one
-step and nothing else, a clock that is set forward counts as a long step. A missing value (book not live, warm-up, empty
-side) is not evidence: it restarts the `for` and `clear_for` clocks, raises nothing and clears nothing. A raised alert
-stays raised while the value is missing; `tick.state` and `tick.reason` say why it is.
+Time is the tick's own monotonic clock (`tick.mono_ns`): setting the wall clock neither makes, ends nor lengthens an
+alert. A missing value (book not live, warm-up, empty side) is not evidence: it restarts the `for` and `clear_for`
+clocks, raises nothing and clears nothing. A raised alert stays raised while the value is missing; `tick.state` and
+`tick.reason` say why it is.
 """
 
 from __future__ import annotations
@@ -24,11 +24,16 @@ import msgspec
 from orderflow.core.nearest import did_you_mean
 from orderflow.core.text import plain_decimal
 from orderflow.core.types import Alert, AlertKind, MetricsTick, Severity
+from orderflow.core.units import NS, seconds_to_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from orderflow.core.types import InstrumentId
+
+
+_EARLY_NS: Final = NS // 20
+"""Half of the shortest interval: a tick that ends a duration may come this much too early."""
 
 
 class Direction(enum.StrEnum):
@@ -112,57 +117,62 @@ def check_levels(direction: Direction, raise_at: float, clear_at: float | None) 
 class RuleState:
     """Where one rule stands on one instrument. Feed it every tick of that instrument, in order."""
 
-    __slots__ = ("_breached_ms", "_last_ts", "_now_ms", "_quiet_until_ms", "_recovered_ms", "lasted_ms", "raised")
+    __slots__ = ("_breached_ns", "_last_ns", "_now_ns", "_quiet_until_ns", "_recovered_ns", "lasted_ms", "raised")
 
     def __init__(self) -> None:
         self.raised = False
         self.lasted_ms = 0  # from the beginning of the breach to the last raise or clear
-        self._last_ts: int | None = None
-        self._now_ms = 0  # time as the ticks count it: never goes back
-        self._breached_ms: int | None = None  # when the breach began that is pending or raised
-        self._recovered_ms: int | None = None  # when the recovery began that may clear it
-        self._quiet_until_ms = 0
+        self._last_ns: int | None = None
+        self._now_ns = 0  # time as the ticks count it: never goes back, not even with made-up ticks that do
+        self._breached_ns: int | None = None  # when the breach began that is pending or raised
+        self._recovered_ns: int | None = None  # when the recovery began that may clear it
+        self._quiet_until_ns = 0
 
-    def step(self, rule: Rule, ts: int, value: float | None) -> AlertKind | None:
+    def step(self, rule: Rule, mono_ns: int, value: float | None) -> AlertKind | None:
         """One tick: RAISE, CLEAR or None.
 
-        Args: ts: the tick's wall clock, ms; value: None when missing (NaN and infinities count as missing).
+        Args: mono_ns: the tick's monotonic clock; value: None when missing (NaN and infinities count as missing).
         """
-        if self._last_ts is not None and ts > self._last_ts:
-            self._now_ms += ts - self._last_ts
-        self._last_ts = ts
+        if self._last_ns is not None and mono_ns > self._last_ns:
+            self._now_ns += mono_ns - self._last_ns
+        self._last_ns = mono_ns
         if value is not None and not math.isfinite(value):
             value = None
         return self._while_raised(rule, value) if self.raised else self._while_quiet(rule, value)
 
     def _while_quiet(self, rule: Rule, value: float | None) -> AlertKind | None:
         if value is None or not rule.breached(value):
-            self._breached_ms = None
+            self._breached_ns = None
             return None
-        if self._breached_ms is None:
-            self._breached_ms = self._now_ms
-        if self._now_ms - self._breached_ms < rule.for_s * 1000 or self._now_ms < self._quiet_until_ms:
+        if self._breached_ns is None:
+            self._breached_ns = self._now_ns
+        if not self._lasted(self._breached_ns, rule.for_s) or self._now_ns + _EARLY_NS < self._quiet_until_ns:
             return None
         self.raised = True
-        self._note(rule, self._breached_ms)
+        self._note(rule, self._breached_ns)
         return AlertKind.RAISE
 
     def _while_raised(self, rule: Rule, value: float | None) -> AlertKind | None:
         if value is None or not rule.recovered(value):
-            self._recovered_ms = None
+            self._recovered_ns = None
             return None
-        if self._recovered_ms is None:
-            self._recovered_ms = self._now_ms
-        if self._now_ms - self._recovered_ms < rule.clear_for_s * 1000:
+        if self._recovered_ns is None:
+            self._recovered_ns = self._now_ns
+        if not self._lasted(self._recovered_ns, rule.clear_for_s):
             return None
         self.raised = False
-        self._note(rule, self._breached_ms or 0)
-        self._breached_ms = self._recovered_ms = None
+        self._note(rule, self._breached_ns or 0)
+        self._breached_ns = self._recovered_ns = None
         return AlertKind.CLEAR
 
-    def _note(self, rule: Rule, began_ms: int) -> None:
-        self.lasted_ms = self._now_ms - began_ms
-        self._quiet_until_ms = self._now_ms + round(rule.cooldown_s * 1000)
+    def _lasted(self, since_ns: int, seconds: float) -> bool:
+        """Whether it has gone on for so long, to the tick: ticks come a little late, the first of them perhaps more."""
+        needed_ns = seconds_to_ns(seconds)
+        return self._now_ns - since_ns >= needed_ns - min(_EARLY_NS, needed_ns // 2)
+
+    def _note(self, rule: Rule, began_ns: int) -> None:
+        self.lasted_ms = round((self._now_ns - began_ns) / 1e6)
+        self._quiet_until_ns = self._now_ns + seconds_to_ns(rule.cooldown_s)
 
 
 class AlertEngine:
@@ -185,7 +195,7 @@ class AlertEngine:
         state = self._states.get((rule.name, tick.instrument))
         if state is None:
             state = self._states[rule.name, tick.instrument] = RuleState()
-        kind = state.step(rule, tick.ts, value)
+        kind = state.step(rule, tick.mono_ns, value)
         if kind is None or value is None:
             return None
         return Alert(
@@ -226,7 +236,7 @@ _NUMBERS: Final = (int, float)
 @cache
 def metric_names() -> frozenset[str]:
     """Every number of a `MetricsTick` that a rule can watch, nested ones dotted."""
-    return frozenset(_number_paths(MetricsTick, "")) - {"ts"}
+    return frozenset(_number_paths(MetricsTick, "")) - {"ts", "mono_ns"}
 
 
 @cache

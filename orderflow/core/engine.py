@@ -206,6 +206,7 @@ class Engine:
         facts = self.facts.get(key)
         return MetricsTick(
             ts=recv_ns // 1_000_000,
+            mono_ns=mono_ns,
             category=key.category,
             symbol=key.symbol,
             state=book.state,

@@ -275,10 +275,12 @@ class MetricsTick(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known of one instrument at the end of one interval (docs/metrics.md, `orderflow-metrics` names).
 
     Values that need a live book, or a side that is empty, are None and `reason` says why ("" when all is well).
-    Sizes, imbalance and liquidity are in base coin. `ts` is our wall clock in ms.
+    Sizes, imbalance and liquidity are in base coin. `ts` is our wall clock in ms, `mono_ns` our monotonic clock in ns:
+    what lies between two ticks of one run is their difference in `mono_ns`, for the wall clock may be set.
     """
 
     ts: int
+    mono_ns: int
     category: Category
     symbol: str
     state: BookState

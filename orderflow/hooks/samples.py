@@ -20,6 +20,7 @@ from orderflow.core.types import (
     Summary,
     parse_instrument,
 )
+from orderflow.core.units import NS
 from orderflow.hooks.specs import StartInfo
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ _ALWAYS: Final[Mapping[str, Any]] = {
 def make_tick(instrument: InstrumentId | str = "linear:BTCUSDT", **overrides: Any) -> MetricsTick:
     """A believable tick of a calm, live book; change what the test is about.
 
-    `mid`, `spread`, `spread_pct`, `spread_bps` and `weighted_mid` follow from `bid` and `ask` unless given. With a
-    `state` other than live everything that needs a live book is None, as in a real tick, unless given.
+    `mid`, `spread`, `spread_pct`, `spread_bps` and `weighted_mid` follow from `bid` and `ask` unless given, `mono_ns`
+    (the clock alerts count by) from `ts`. With a `state` other than live everything that needs a live book is None, as
+    in a real tick, unless given.
 
     Args: overrides: fields of MetricsTick; `state` and `category` may be given as text.
     Raises: TypeError naming the nearest field for one that ticks do not have.
@@ -68,8 +70,10 @@ def make_tick(instrument: InstrumentId | str = "linear:BTCUSDT", **overrides: An
             raise TypeError(f"a tick has no {name!r}{did_you_mean(name, _FIELDS)}")
     where = parse_instrument(instrument, Category.LINEAR) if isinstance(instrument, str) else instrument
     state = BookState(overrides.pop("state", BookState.LIVE))
+    ts = overrides.pop("ts", START_MS)
     fields: dict[str, Any] = {
-        "ts": START_MS,
+        "ts": ts,
+        "mono_ns": ts * 1_000_000,
         "category": where.category,
         "symbol": where.symbol,
         "state": state,
@@ -121,7 +125,7 @@ def sample_ticks() -> tuple[MetricsTick, ...]:
         ("linear:BTCUSDT", {"state": "closed"}),
     )
     ticks = [make_tick(where, ts=START_MS + 5000 * at, **fields) for at, (where, fields) in enumerate(kinds)]
-    return (*ticks, make_tick(ts=START_MS))  # and a clock that was set back
+    return (*ticks, make_tick(ts=START_MS, mono_ns=ticks[-1].mono_ns + 5 * NS))  # and a clock that was set back
 
 
 def sample_start() -> StartInfo:

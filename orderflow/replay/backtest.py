@@ -9,6 +9,7 @@ import msgspec
 
 from orderflow.core.text import escape_text
 from orderflow.core.types import AlertKind
+from orderflow.core.units import NS
 from orderflow.replay.sinks import Silent
 from orderflow.ui.line import format_duration
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Episode(msgspec.Struct, kw_only=True):
-    """From a raise to its clear. `until_ms` None: still raised when the recording ended (`seconds` then to its end)."""
+    """From a raise to its clear. `until_ms` None: still raised at the end of the recording (`seconds`: to its last tick)."""
 
     from_ms: int
     until_ms: int | None
@@ -50,18 +51,19 @@ class Backtest(Silent):
     def __init__(self) -> None:
         self._reports: dict[tuple[str, str, str], RuleReport] = {}
         self._open: dict[tuple[str, str, str], Episode] = {}
-        self._watched_ms: dict[str, int] = {}
-        self._last_ms: dict[str, int] = {}
+        self._began_ns: dict[tuple[str, str, str], int] = {}  # of what is open: by the clock nobody sets
+        self._watched_ns: dict[str, int] = {}
+        self._last_ns: dict[str, int] = {}
 
     def start(self, session: Session, instruments: tuple[InstrumentId, ...], interval_s: float) -> None:
-        self._last_ms.clear()
+        self._last_ns.clear()
 
     def tick(self, tick: MetricsTick) -> None:
         name = str(tick.instrument)
-        last_ms = self._last_ms.get(name)
-        if last_ms is not None:
-            self._watched_ms[name] = self._watched_ms.get(name, 0) + max(0, tick.ts - last_ms)
-        self._last_ms[name] = tick.ts
+        last_ns = self._last_ns.get(name)
+        if last_ns is not None:
+            self._watched_ns[name] = self._watched_ns.get(name, 0) + max(0, tick.mono_ns - last_ns)
+        self._last_ns[name] = tick.mono_ns
 
     def alert(self, alert: Alert) -> None:
         tick = alert.tick
@@ -73,7 +75,7 @@ class Backtest(Silent):
             )
             self._reports[key] = report
         if alert.kind is AlertKind.CLEAR:
-            self._close(key, tick.ts, cleared=True)
+            self._close(key, tick.mono_ns, until_ms=tick.ts)
             return
         if alert.kind is AlertKind.NOTICE:
             report.notices += 1
@@ -82,19 +84,19 @@ class Backtest(Silent):
         episode = Episode(from_ms=tick.ts, until_ms=None, seconds=0.0, value=alert.value, message=alert.message)
         report.episodes.append(episode)
         if alert.kind is AlertKind.RAISE:
-            self._open[key] = episode
+            self._open[key], self._began_ns[key] = episode, tick.mono_ns
 
     def summary(self, summary: Summary, ts: int) -> None:
-        """A session ended: what is still raised counts up to here."""
+        """A session ended: what is still raised counts up to its last tick."""
         for key in list(self._open):
-            self._close(key, ts, cleared=False)
+            self._close(key, self._last_ns.get(key[2], 0), until_ms=None)
 
-    def _close(self, key: tuple[str, str, str], ts: int, *, cleared: bool) -> None:
+    def _close(self, key: tuple[str, str, str], mono_ns: int, *, until_ms: int | None) -> None:
         episode = self._open.pop(key, None)
         if episode is None:
             return
-        episode.until_ms = ts if cleared else None
-        episode.seconds = max(0, ts - episode.from_ms) / 1000
+        episode.until_ms = until_ms
+        episode.seconds = max(0, mono_ns - self._began_ns.pop(key)) // 1_000_000 / 1000
         report = self._reports[key]
         report.seconds += episode.seconds
         report.longest_s = max(report.longest_s, episode.seconds)
@@ -102,14 +104,14 @@ class Backtest(Silent):
     def reports(self) -> list[RuleReport]:
         """Every rule that fired, by plugin, rule and instrument."""
         for report in self._reports.values():
-            watched = self._watched_ms.get(report.instrument, 0) / 1000
+            watched = self._watched_ns.get(report.instrument, 0) / NS
             report.share = min(1.0, report.seconds / watched) if watched else 0.0
         return [self._reports[key] for key in sorted(self._reports)]
 
     @property
     def watched_s(self) -> dict[str, float]:
         """For how long each instrument ticked."""
-        return {name: ms / 1000 for name, ms in sorted(self._watched_ms.items())}
+        return {name: ns // 1_000_000 / 1000 for name, ns in sorted(self._watched_ns.items())}
 
 
 def format_reports(reports: Iterable[RuleReport], watched_s: dict[str, float], shown: int = 5) -> str:

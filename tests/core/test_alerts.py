@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from orderflow.core.alerts import AlertEngine, Direction, Rule, RuleState, metric_names
 from orderflow.core.types import AlertKind, BookCounters, BookState, Category, InstrumentId, MetricsTick, Severity
+from orderflow.core.units import NS
 
 RAISE, CLEAR = AlertKind.RAISE, AlertKind.CLEAR
 
@@ -20,6 +21,7 @@ RAISE, CLEAR = AlertKind.RAISE, AlertKind.CLEAR
 def tick(ts: int = 1000, state: BookState = BookState.LIVE, **fields: Any) -> MetricsTick:
     fields.setdefault("category", Category.LINEAR)
     fields.setdefault("symbol", "BTCUSDT")
+    fields.setdefault("mono_ns", ts * 1_000_000)
     return MetricsTick(ts=ts, state=state, reason="", depth=50, **fields)
 
 
@@ -30,7 +32,7 @@ def make_rule(**fields: Any) -> Rule:
 def run(rule: Rule, values: list[float | None], step_s: float = 5.0) -> list[tuple[int, AlertKind]]:
     """Feed values `step_s` apart; what happened at which of them."""
     state = RuleState()
-    kinds = [state.step(rule, round(at * step_s * 1000), value) for at, value in enumerate(values)]
+    kinds = [state.step(rule, round(at * step_s * NS), value) for at, value in enumerate(values)]
     return [(at, kind) for at, kind in enumerate(kinds) if kind is not None]
 
 
@@ -160,27 +162,45 @@ def test_nested_metrics() -> None:
 
 
 @pytest.mark.parametrize(
-    "stamps, raises_at",
+    "seconds, raises_at",
     [
-        ([0, 5000, 10_000], 2),
-        ([0, 5000, -3_600_000, -3_595_000], 3),  # set back by an hour: one step is lost, nothing else
+        ([0, 5, 10], 2),
+        ([0, 5, 9.96], 2),  # the first tick was late, this one is not
+        ([0, 5, 9.94, 14.94], 3),
+        ([0, 5, -3600, -3595], 3),  # made-up ticks that go back cost one step
         ([0, 0, 0, 0], None),
-        ([0, 86_400_000], 1),  # set forward, or asleep: the breach was there before and after
+        ([0, 86_400], 1),
     ],
 )
-def test_clocks_that_jump(stamps: list[int], raises_at: int | None) -> None:
+def test_a_duration_ends_with_the_tick_that_comes_then(seconds: list[float], raises_at: int | None) -> None:
     state, rule = RuleState(), make_rule(for_s=10)
-    kinds = [state.step(rule, ts, 0.9) for ts in stamps]
+    kinds = [state.step(rule, round(at * NS), 0.9) for at in seconds]
     assert [at for at, kind in enumerate(kinds) if kind] == ([] if raises_at is None else [raises_at])
 
 
-def test_since_never_lies_after_the_tick_even_when_the_clock_was_set_back() -> None:
-    engine, rule = AlertEngine(), make_rule(for_s=5)
-    engine.observe(rule, tick(3_600_000, spread_pct=0.9))
-    engine.observe(rule, tick(1000, spread_pct=0.9))
-    raised = engine.observe(rule, tick(6000, spread_pct=0.9))
-    assert raised is not None
-    assert raised.since_ms == 1000
+@pytest.mark.parametrize("for_s", [0.01, 0.05, 0.1])
+def test_the_shortest_durations_need_a_second_tick(for_s: float) -> None:
+    assert run(make_rule(for_s=for_s), [0.9, 0.9], step_s=0.1) == [(1, RAISE)]
+
+
+@pytest.mark.parametrize("jump_ms", [3_600_000, -3_600_000])
+@given(at=st.integers(1, 30), values=st.lists(st.sampled_from([0.9, 0.5, 0.7, None]), min_size=31, max_size=31))
+def test_a_wall_clock_that_is_set_neither_makes_nor_ends_nor_lengthens_an_alert(
+    jump_ms: int, at: int, values: list[float | None]
+) -> None:
+    rule = make_rule(for_s=10, clear_for_s=10, cooldown_s=20)
+    told = []
+    for jump in (0, jump_ms):
+        engine = AlertEngine()
+        stamps = [1_700_000_000_000 + 5000 * number for number in range(len(values))]
+        ticks = [
+            tick(ts + (jump if number >= at else 0), mono_ns=number * 5 * NS, spread_pct=value)
+            for number, (ts, value) in enumerate(zip(stamps, values, strict=True))
+        ]
+        alerts = [engine.observe(rule, one) for one in ticks]
+        told.append([one and (one.kind, one.message, one.tick.ts - (one.since_ms or 0)) for one in alerts])
+        assert all(one is None or (one.since_ms or 0) <= one.tick.ts for one in alerts)
+    assert told[0] == told[1]
 
 
 @given(
@@ -229,7 +249,7 @@ class AgainstOracle(RuleBasedStateMachine):
         expected = self.expected()
         if expected is not None:
             self.events.append((self.elapsed, expected))
-        assert self.state.step(self.rule, self.ts, None if value is None else value * self.sign) == expected
+        assert self.state.step(self.rule, self.ts * 1_000_000, None if value is None else value * self.sign) == expected
 
     def expected(self) -> AlertKind | None:
         raised = bool(self.events) and self.events[-1][1] is RAISE
@@ -298,20 +318,20 @@ def test_the_message_names_the_direction(direction: str, value: float) -> None:
     assert alert.message == f"spread_pct {value} is {direction} 0.8"
 
 
-def test_times_are_exact_to_the_millisecond() -> None:
+def test_times_are_exact_to_half_of_the_shortest_interval() -> None:
     state, rule = RuleState(), make_rule(for_s=10, clear_for_s=20, cooldown_s=30)
-    steps = [(0, 0.9), (9999, 0.9), (10_000, 0.9), (11_000, 0.1), (30_999, 0.1), (31_000, 0.1), (40_000, 0.9)]
-    steps += [(60_999, 0.9), (61_000, 0.9)]
-    kinds = [state.step(rule, ts, value) for ts, value in steps]
+    steps = [(0, 0.9), (9949, 0.9), (9950, 0.9), (11_000, 0.1), (30_949, 0.1), (30_950, 0.1), (40_000, 0.9)]
+    steps += [(60_899, 0.9), (60_900, 0.9)]
+    kinds = [state.step(rule, ms * 1_000_000, value) for ms, value in steps]
     assert kinds == [None, None, RAISE, None, None, CLEAR, None, None, RAISE]
 
 
 def test_how_long_it_lasted_counts_from_the_breach() -> None:
     state, rule = RuleState(), make_rule(for_s=5)
-    for ts, value in ((0, 0.1), (7000, 0.9), (12_000, 0.9)):
-        state.step(rule, ts, value)
+    for ms, value in ((0, 0.1), (7000, 0.9), (12_000, 0.9)):
+        state.step(rule, ms * 1_000_000, value)
     assert (state.raised, state.lasted_ms) == (True, 5000)
-    state.step(rule, 20_000, 0.1)
+    state.step(rule, 20_000 * 1_000_000, 0.1)
     assert (state.raised, state.lasted_ms) == (False, 13_000)
 
 

@@ -88,6 +88,17 @@ def test_each_book_has_ticks_of_its_own(tmp_path: Path, capsys: pytest.CaptureFi
     assert ticked("--symbol", "linear:BTCUSDT")[0] == ["linear", "linear"]
 
 
+def test_isolated_plugins_give_the_same_output_and_hash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tape = simple_tape(tmp_path / "tape")
+    said = []
+    for isolated in ("", "spread,liquidity"):
+        loud = ["--set", "plugins.spread.raise_above=0.0001", "--set", "plugins.liquidity.raise_below=1e6"]
+        assert main(["replay", str(tape), "--json", *loud, "--set", f"plugins.isolated={isolated}"]) == 0
+        said.append(capsys.readouterr())
+    assert said[0] == said[1]
+    assert " 0 alerts" not in said[0].err
+
+
 def test_from_to_symbol_and_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tape = simple_tape(tmp_path / "tape", 100)
 

@@ -217,6 +217,7 @@ async def test_wrong_numbers_are_caught() -> None:
         (seq, truth), *_ = list(witness._windows.items())[-1:]
         good = MetricsTick(
             ts=1,
+            mono_ns=1_000_000,
             category=BTC.category,
             symbol=BTC.symbol,
             state=BookState.LIVE,

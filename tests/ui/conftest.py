@@ -20,6 +20,7 @@ def tick() -> MetricsTick:
     """The tick whose line stands in the README."""
     return MetricsTick(
         ts=1_700_000_000_000,
+        mono_ns=5_000_000_000,
         category=Category.LINEAR,
         symbol="BTCUSDT",
         state=BookState.LIVE,

@@ -68,6 +68,7 @@ def make_view(second: int, market: int, *, state: BookState = BookState.LIVE, re
     mid = (bid + ask) / 2
     tick = MetricsTick(
         ts=START_MS + second * 1000,
+        mono_ns=(START_MS + second * 1000) * 1_000_000,
         category=category,
         symbol=symbol if market < len(_MARKETS) else f"{base}{market}USDT",
         state=state,

@@ -84,7 +84,9 @@ def test_tick_has_the_promised_names_at_the_top(tick: MetricsTick) -> None:
 
 
 def test_missing_values_are_null(tick: MetricsTick) -> None:
-    empty = MetricsTick(ts=1, category=Category.SPOT, symbol="BTCUSDT", state=BookState.SUSPECT, reason="gap", depth=50)
+    empty = MetricsTick(
+        ts=1, mono_ns=1, category=Category.SPOT, symbol="BTCUSDT", state=BookState.SUSPECT, reason="gap", depth=50
+    )
     row = parse(encode_tick(empty))
     for name in ("bid", "ask", "mid", "spread", "imbalance", "liquidity", "latency_ms", "book_age_ms", "u"):
         assert row[name] is None

@@ -250,7 +250,7 @@ def test_outside_text_is_escaped_everywhere(tick: MetricsTick) -> None:
 @given(st.floats(1e-9, 1e9), st.floats(1e-9, 1e9), st.none() | st.integers(0, 10), st.none() | st.floats(0, 1e12))
 def test_numbers_never_take_an_exponent(bid: float, ask: float, decimals: int | None, liquidity: float | None) -> None:
     tick = MetricsTick(
-        ts=0, category=Category.LINEAR, symbol="BTCUSDT", state=BookState.LIVE, reason="", depth=1,
+        ts=0, mono_ns=0, category=Category.LINEAR, symbol="BTCUSDT", state=BookState.LIVE, reason="", depth=1,
         price_decimals=decimals, bid=bid, ask=ask, mid=(bid + ask) / 2, liquidity=liquidity,
     )  # fmt: skip
     numbers = format_tick(tick, PLAIN).partition("|")[2].replace("Liquidity", "").replace("Latency", "")
