@@ -37,6 +37,7 @@ from orderflow.core.types import (
     Alert,
     BookStateChanged,
     ClockOffset,
+    ClockStepped,
     Distrust,
     Event,
     FeedChange,
@@ -588,10 +589,8 @@ class Monitor:
     def _clock_stepped(self, by_s: float) -> None:
         """Durations do not mind, but the offset to the exchange's clock moved along."""
         log.warning("our clock was set %s by %.3f s", "forward" if by_s > 0 else "back", abs(by_s))
-        offset = self.engine.clock_offset
-        if offset is not None:
-            moved = msgspec.structs.replace(offset, offset_ms=offset.offset_ms + by_s * 1000)
-            self._give(moved)
+        recv_ns, mono_ns = self._clock()
+        self._give(ClockStepped(by_ms=by_s * 1000, recv_ns=recv_ns, mono_ns=mono_ns))
 
     # --- consumers
 

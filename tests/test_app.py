@@ -19,6 +19,7 @@ import trio
 from orderflow import app
 from orderflow.app import Monitor
 from orderflow.config.tree import BybitSettings, PluginSettings, Settings
+from orderflow.core.policy import ClockPolicy
 from orderflow.core.text import plain_decimal
 from orderflow.core.types import (
     BookState,
@@ -30,6 +31,7 @@ from orderflow.core.types import (
     Summary,
 )
 from orderflow.hooks.setup import set_up
+from orderflow.net.tap import read_clocks
 from orderflow.sim.catalogue import catalogue_by_id
 from orderflow.sim.server import SimConfig, SimServer, serve
 from orderflow.ui.sink import Output
@@ -104,14 +106,22 @@ class Run:
         if server is not None:
             urls |= {"public_ws_url": server.public_url, "rest_url": server.rest_url}
         self.book_out: Path | None = more.pop("book_out", None)
+        clock = more.pop("now", read_clocks)
         self.settings = Settings(
-            **{"env": "sim", "symbols": SYMBOLS, "interval_s": 0.2, "bybit": BybitSettings(**urls)} | more
+            **{
+                "plugins": PluginSettings(enabled=()),
+                "env": "sim",
+                "symbols": SYMBOLS,
+                "interval_s": 0.2,
+                "bybit": BybitSettings(**urls),
+            }
+            | more
         )
         self.told = Told()
         self._sink = (tmp_path / "out").open("wb")
         self.output = Output(self._sink.fileno())
-        host = set_up(PluginSettings(enabled=()), None).host
-        self.monitor = Monitor(self.settings, host, self.told, self.output, book_out=self.book_out)
+        host = set_up(self.settings.plugins, ROOT / "plugins").host
+        self.monitor = Monitor(self.settings, host, self.told, self.output, book_out=self.book_out, clock=clock)
         self.code: int | None = None
 
     async def __call__(self) -> None:
@@ -140,6 +150,43 @@ def true_books(server: SimServer, depth: int) -> dict[InstrumentId, tuple[Any, A
 
 
 # --- in this process
+
+
+@pytest.mark.parametrize("by_s", [3600, -3600])
+async def test_a_clock_that_is_set_is_said_and_hurts_nothing(
+    exchange: SimServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, by_s: int
+) -> None:
+    set_by_ns = 0
+
+    def clock() -> tuple[int, int]:
+        wall_ns, mono_ns = read_clocks()
+        return wall_ns + set_by_ns, mono_ns
+
+    rules = {"spread": {"raise_above": 1e-9, "for_s": 600.0}, "liquidity": {"raise_below": 1e9, "for_s": 0.2}}
+    plugins = PluginSettings(enabled=("spread", "liquidity"), tables=rules)
+    often = ClockPolicy(interval_s=0.2)
+    run = Run(exchange, tmp_path, now=clock, clock=often, plugins=plugins, interval_s=0.1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await run.until(run.all_live)
+        await run.until(lambda: len(run.told.alerts) == len(SYMBOLS) and run.monitor.engine.clock_offset)
+        before = len(run.told.ticks)
+        set_by_ns = by_s * 1_000_000_000
+        await run.until(lambda: "learning its offset to the exchange afresh" in caplog.text)
+        await run.until(lambda: len(run.told.ticks) > before + 40)
+        run.monitor.stop("test")
+    word = "forward" if by_s > 0 else "back"
+    assert f"our clock was set {word} by 3600.0" in caplog.text
+    assert "set it; latencies are corrected meanwhile" in caplog.text
+    assert run.told.summaries[0].stats is not None
+    assert run.told.summaries[0].stats.clock_steps == 1
+    assert abs(run.told.ticks[-1].ts - run.told.ticks[0].ts) > 3_500_000
+    assert all(tick.live for tick in run.told.ticks[before:])
+    assert len(run.told.alerts) == len(SYMBOLS)  # nothing raised, nothing cleared
+    for tick in run.told.ticks[before:]:
+        assert tick.latency_error_ms is not None
+        assert abs(tick.hops.gateway_to_socket.max or 0) < 10_000
+    assert [change for change in run.told.changes if isinstance(change, LinkChanged) and change.state == "down"] == []
 
 
 @pytest.mark.parametrize("depth", [1, 50, 1000])

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from orderflow.core import metrics
 from orderflow.core.book import Book
 from orderflow.core.latency import STAMPS_FOLD_AT, LatencyHistogram
@@ -21,6 +23,7 @@ from orderflow.core.types import (
     BookView,
     Category,
     ClockOffset,
+    ClockStepped,
     Distrust,
     Event,
     HopLatency,
@@ -88,6 +91,7 @@ class Engine:
             LinkDown: lambda e: self._each(e.instruments, lambda book: book.link_down(e.reason, e.mono_ns)),
             Instrument: self._learn_facts,
             ClockOffset: self._learn_offset,
+            ClockStepped: self._clock_stepped,
             Started: self._start,
             Stopping: self._stop,
             TimerDue: lambda e: self._each(self.books, lambda book: book.check(e.mono_ns)),
@@ -164,6 +168,22 @@ class Engine:
         for book in self.books.values():
             book.coverage.end(event.mono_ns)
         self._final = self.quality(event.mono_ns)
+        return _NOTHING
+
+    def _clock_stepped(self, event: ClockStepped) -> tuple[Output, ...]:
+        """The offset moved along; each message keeps the one that held when it came."""
+        step_ns = event.by_ms * 1e6
+        middle_ns = event.recv_ns - event.mono_ns - step_ns / 2
+        for book in self.books.values():
+            stamps = book.hops.stamps
+            after = [stamp for stamp in stamps if (stamp[0] - stamp[3] - middle_ns) * step_ns > 0]
+            stamps[:] = [stamp for stamp in stamps if (stamp[0] - stamp[3] - middle_ns) * step_ns <= 0]
+            book.hops.fold(self._offset_us)
+            stamps += after
+        offset = self.clock_offset
+        if offset is not None:
+            self.clock_offset = msgspec.structs.replace(offset, offset_ms=offset.offset_ms + event.by_ms)
+            self._offset_us = round(self.clock_offset.offset_ms * 1000)
         return _NOTHING
 
     def _fold(self) -> None:

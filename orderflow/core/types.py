@@ -198,6 +198,14 @@ class Stopping(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mono_ns: int
 
 
+class ClockStepped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Somebody set our wall clock forward by `by_ms` (back: negative); both clocks as they were read after it."""
+
+    by_ms: float
+    recv_ns: int
+    mono_ns: int
+
+
 class TimerDue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Time passed: books are checked for lasting crosses and silence."""
 
@@ -224,6 +232,7 @@ Event = (
     | TopicRefused
     | Instrument
     | ClockOffset
+    | ClockStepped
     | Started
     | Stopping
     | TimerDue

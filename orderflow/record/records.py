@@ -264,6 +264,7 @@ _EVENTS: Final[dict[str, Any]] = {
         types.TopicRefused,
         types.Instrument,
         types.ClockOffset,
+        types.ClockStepped,
         types.Started,
         types.Stopping,
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Episode(msgspec.Struct, kw_only=True):
-    """From a raise to its clear. `until_ms` None: still raised at the end of the recording (`seconds`: to its last tick)."""
+    """From a raise to its clear. `until_ms` None: raised when the recording ended (`seconds`: to the last tick)."""
 
     from_ms: int
     until_ms: int | None

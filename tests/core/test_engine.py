@@ -13,6 +13,7 @@ from orderflow.core.types import (
     BookUpdate,
     Category,
     ClockOffset,
+    ClockStepped,
     Distrust,
     Event,
     Instrument,
@@ -114,6 +115,31 @@ def test_latency_is_signed_and_corrected_by_the_offset() -> None:
     engine.apply(BookUpdate(LINEAR, 50, False, [], [], 12, 8, 2100, None, 1_500_000_000, S))
     tick = ticks(engine)[LINEAR]
     assert (tick.latency_ms, tick.latency_negative) == (pytest.approx(-100, rel=0.01), 1)
+
+
+@pytest.mark.parametrize("by_s", [3600, -3600])
+def test_a_clock_that_was_set_moves_the_offset_and_spoils_no_latency(by_s: int) -> None:
+    engine = started()
+    engine.apply(ClockOffset(offset_ms=-500.0, error_ms=2.5, mono_ns=0))
+    ticks(engine)
+    for number in range(6):  # the clock is set after the third message, and noticed after the sixth
+        recv_ns = (2000 - 500 + 45 + 10 * number) * 1_000_000 + (by_s * S if number > 2 else 0)
+        mono_ns = S + number * 10_000_000
+        engine.apply(BookUpdate(LINEAR, 50, False, [], [], 11 + number, 8, 2000 + 10 * number, None, recv_ns, mono_ns))
+    engine.apply(ClockStepped(by_ms=by_s * 1000.0, recv_ns=recv_ns, mono_ns=mono_ns))
+    tick = ticks(engine)[LINEAR]
+    assert engine.clock_offset == ClockOffset(offset_ms=by_s * 1000.0 - 500.0, error_ms=2.5, mono_ns=0)
+    assert tick.hops.gateway_to_socket.count == 6
+    assert tick.latency_ms == pytest.approx(45, rel=0.01)
+    assert tick.hops.gateway_to_socket.max == pytest.approx(45, rel=0.01)
+    assert tick.latency_negative == 0
+
+
+def test_a_clock_that_was_set_is_nothing_to_an_offset_nobody_knows() -> None:
+    engine = started()
+    assert engine.apply(ClockStepped(by_ms=5000.0, recv_ns=S, mono_ns=S)) == ()
+    assert engine.clock_offset is None
+    assert ticks(engine)[LINEAR].latency_error_ms is None
 
 
 def test_without_an_offset_the_latency_says_so() -> None:

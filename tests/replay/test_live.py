@@ -15,7 +15,9 @@ from orderflow.app import Monitor
 from orderflow.config.tree import BybitSettings, PluginSettings, Settings
 from orderflow.core.policy import RecordPolicy, RetryPolicy
 from orderflow.core.types import AlertKind, BookState, Category, InstrumentId, MetricsTick, Percentiles
+from orderflow.core.units import NS
 from orderflow.hooks.setup import set_up
+from orderflow.net.tap import read_clocks
 from orderflow.record.reader import Damage, open_recording
 from orderflow.record.recorder import Recorder
 from orderflow.record.records import Gap, Lost, Sent
@@ -123,8 +125,22 @@ async def test_a_replay_gives_what_the_live_run_gave(exchange: SimServer, tmp_pa
     )
     live = Kept()
     recorder = Recorder(folder, settings.record)
+    set_by_ns = 0
+
+    def clock() -> tuple[int, int]:
+        """Ours, and somebody sets it."""
+        wall_ns, mono_ns = read_clocks()
+        return wall_ns + set_by_ns, mono_ns
+
     with (tmp_path / "out").open("wb") as sink:
-        monitor = Monitor(settings, make_host(), live, Output(sink.fileno()), recorder=recorder)  # type: ignore[arg-type]
+        monitor = Monitor(
+            settings,
+            make_host(),
+            live,  # type: ignore[arg-type]
+            Output(sink.fileno()),
+            recorder=recorder,
+            clock=clock,
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(monitor.run)
             with trio.move_on_after(10):
@@ -134,7 +150,9 @@ async def test_a_replay_gives_what_the_live_run_gave(exchange: SimServer, tmp_pa
                         client.cut()
                 await trio.sleep(0.5)
                 await all_live(monitor)
-                await trio.sleep(1.5)
+                await trio.sleep(0.5)
+                set_by_ns = 3600 * NS
+                await trio.sleep(1.0)
             monitor.stop("test")
 
     again, sha256 = replay(folder)
