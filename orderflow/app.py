@@ -2,6 +2,7 @@
 
 root
  |- output, alert_sink, view          consumers: outlive the producers, get a moment to drain
+ |- isolates                          plugins in processes of their own: calls to them, their alerts
  '- producers                         cancelled first
      |- signals, duration
      |- feed ... feed                 one per connection, each with a link nursery of its own
@@ -55,6 +56,7 @@ from orderflow.core.types import (
     ViewFrame,
 )
 from orderflow.hooks.specs import StartInfo
+from orderflow.isolates import Isolates
 from orderflow.net.dial import make_ssl_context
 from orderflow.net.fanout import DropOldest, EventQueue, Latest
 from orderflow.net.feed import Feed
@@ -153,6 +155,7 @@ class Monitor:
         events = settings.queues.events
         self._queue = EventQueue(events) if recorder is None else recorder.make_queue(events)
         self._alerts: DropOldest[Alert] = DropOldest(settings.queues.alerts)
+        self._isolates = Isolates(host, settings.queues.isolated, self._put_alerts)
         self._frames: Latest[ViewFrame] = Latest()
         self._private: DropOldest[PrivateMessage] = DropOldest(settings.queues.events)
         self._private_link: PrivateLink | None = None
@@ -196,6 +199,7 @@ class Monitor:
                 self._begin_recording(self._recorder, started_ns)
                 consumers.start_soon(self._run_recorder, self._recorder)
             self._give(Started(recv_ns=started_ns, mono_ns=mono_ns))
+            await consumers.start(self._isolates.run)
             self._host.start(
                 StartInfo(
                     version=__version__,
@@ -212,6 +216,8 @@ class Monitor:
             else:
                 consumers.start_soon(self._run_view, shown)
             await self._produce()
+            with trio.move_on_after(settings.stop_timeout_s / 8):
+                await self._isolates.settled()  # alerts of the last ticks
             self._frames.close()
             self._alerts.close()
             with trio.move_on_after(settings.stop_timeout_s / 4):
@@ -432,8 +438,11 @@ class Monitor:
         for tick in self._give(TickDue(recv_ns=recv_ns, mono_ns=mono_ns, instrument=instrument)):
             if isinstance(tick, MetricsTick):
                 self._reporter.tick(tick)
-                for alert in self._host.tick(tick):
-                    self._alerts.put(alert)
+                self._put_alerts(self._host.tick(tick))
+
+    def _put_alerts(self, alerts: Iterable[Alert]) -> None:
+        for alert in alerts:
+            self._alerts.put(alert)
 
     async def _run_frames(self) -> None:
         while True:
@@ -667,6 +676,7 @@ class Monitor:
                 "events": self._queue.statistics(),
                 "alerts": self._alerts.statistics(),
                 "private": self._private.statistics(),
+                "isolated": self._isolates.statistics(),
             },
             host=self._host,
             watch=self._watch,
@@ -687,6 +697,8 @@ class Monitor:
                 await self._recorder.close()
         summary = self._summary()
         self._host.stop(summary)
+        with trio.move_on_after(self._settings.stop_timeout_s / 8):
+            await self._isolates.settled()
         self._reporter.summary(summary)
 
     def _summary(self) -> Summary:
@@ -700,6 +712,8 @@ class Monitor:
             notes.append(f"{self._alerts.dropped} alerts were dropped because more came than could be shown")
         if self._private.dropped:
             notes.append(f"{self._private.dropped} private messages were dropped because plugins were too slow")
+        if lost := self._isolates.statistics().overruns:
+            notes.append(f"{lost} calls of isolated plugins were dropped because the plugins were too slow")
         if self._recorder is not None:
             notes.append(_recording_note(self._recorder))
         return Summary(

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -72,10 +72,6 @@ def read_settings(args: argparse.Namespace, options: Mapping[str, object]) -> Lo
 
 def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) -> int:
     """`orderflow run` and `orderflow demo`."""
-    import trio
-
-    from orderflow.serve import open_metrics
-    from orderflow.signals import StopSignals
     from orderflow.watchdog import Watchdog
 
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a book to write
@@ -87,6 +83,16 @@ def run(args: argparse.Namespace, options: Mapping[str, object], *, demo: bool) 
         bundled.plugins_folder(),
         watch=lambda host: setattr(watchdog, "call", lambda: host.current_call),
     )
+    with closing(setup.host):  # processes of isolated plugins
+        return _run(args, loaded, setup, watchdog, demo=demo)
+
+
+def _run(args: argparse.Namespace, loaded: Loaded, setup: Setup, watchdog: Watchdog, *, demo: bool) -> int:
+    import trio
+
+    from orderflow.serve import open_metrics
+    from orderflow.signals import StopSignals
+
     check_all(loaded, setup)
     for warning in loaded.warnings:
         log.warning("%s", warning)
@@ -326,7 +332,9 @@ def config_check(args: argparse.Namespace, options: Mapping[str, object]) -> int
     from orderflow.config.show import render_check
 
     loaded = read_settings(args, options)
-    check_all(loaded, set_up(loaded.settings.plugins, bundled.plugins_folder()))
+    setup = set_up(loaded.settings.plugins, bundled.plugins_folder())
+    setup.host.close()
+    check_all(loaded, setup)
     _print(render_check(loaded))
     return 0
 

@@ -27,6 +27,7 @@ _ORDER: Final = (
     ("clock.interval_s", "clock.window_s", "at most"),
     ("watch.stall_s", "watch.hang_s", "less than"),
     ("stop_timeout_s", "watch.stop_hang_s", "less than"),
+    ("plugins.isolated_start_s", "watch.hang_s", "less than"),  # else the watchdog ends the program before
     ("plugins.budget_ms", "plugins.disable_over_ms", "at most"),
 )
 

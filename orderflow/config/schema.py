@@ -167,5 +167,6 @@ EXPECTED: Final = {
     "metrics_http.host": "an IP address of this machine, or localhost",
     "metrics_http.allowed_hosts": "a list of host names",
     "plugins.enabled": "a list of plugin names",
+    "plugins.isolated": "a list of plugin names",
     "plugins.folders": "a list of folders",
 }

@@ -58,6 +58,11 @@ class PluginSettings(Frozen, frozen=True):
     budget_ms: Positive = 20.0  # one call; over it is warned about
     disable_over_ms: Positive = 1000.0  # one call; far over disables the plugin
     max_alerts_per_call: Count = 100
+    isolated: tuple[str, ...] = ()  # each of these runs in a process of its own
+    isolated_start_s: Positive = 10.0  # starting that process and loading the plugin
+    isolated_answer_s: Positive = 5.0  # one call; over it the process is ended
+    isolated_restarts: Annotated[int, Meta(ge=0, le=1000)] = 3  # then disabled
+    isolated_memory_mb: Annotated[int, Meta(ge=0, le=10**7)] = 2048  # address space of that process; 0: no limit
     tables: dict[str, dict[str, Any]] = {}  # [plugins.<name>], typed by the plugin's own Config
 
     def __repr__(self) -> str:

@@ -237,6 +237,7 @@ CHECKS: Final[dict[str, Callable[[Any], None]]] = {
     "bybit.api_key": _api_key,
     "bybit.api_secret": _api_secret,
     "plugins.enabled": _plugin_names,
+    "plugins.isolated": _plugin_names,
     "plugins.folders": _folders,
     "sim.host": _host,
 }

@@ -77,6 +77,7 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     events: Count = 10_000
     alerts: Count = 1_000
+    isolated: Count = 1_000  # calls, for each isolated plugin
 
 
 class WatchPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

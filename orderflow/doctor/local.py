@@ -164,6 +164,7 @@ def _check_plugins(choice: PluginSettings) -> list[Check]:
     from orderflow.hooks.setup import set_up
 
     setup = set_up(choice, bundled.plugins_folder())
+    setup.host.close()
     fix = "mend it or take it out of plugins.enabled; `orderflow plugins check` says more"
     checks = [failed("plugins", str(problem), fix, Blame.SETTINGS) for problem in setup.problems]
     loaded = [plugin.name for plugin in setup.host.statistics().plugins if plugin.state is PluginState.ACTIVE]

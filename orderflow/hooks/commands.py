@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from orderflow.hooks.host import PluginHost
 from orderflow.hooks.loading import NO_TABLE, PluginProblems, load
 from orderflow.hooks.problems import Problem, ProblemKind
 from orderflow.hooks.records import PluginState, PluginStatistics
-from orderflow.hooks.setup import limits_of, set_up
+from orderflow.hooks.setup import limits_of, load_isolated, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,6 +75,7 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
 def list_plugins(choice: PluginChoice, bundled: Path | None) -> Listing:
     """Load what is enabled, name what else there is: a plugin that is not enabled is not run, so less is known."""
     found = set_up(choice, bundled)
+    found.host.close()
     loaded = found.host.statistics().plugins
     known = {plugin.name for plugin in loaded}
     available = [
@@ -98,7 +100,8 @@ def format_list(listing: Listing) -> str:
         mean = "-" if plugin.mean_ms is None else f"{plugin.mean_ms:.3f} ms"
         hooks = ", ".join(hook.removeprefix("orderflow_") for hook in plugin.hooks) or "-"
         failures = str(plugin.failures)
-        rows.append((plugin.name, plugin.version or "-", plugin.state, hooks, failures, mean, plugin.where))
+        state = f"{plugin.state}, isolated" if plugin.isolated else str(plugin.state)
+        rows.append((plugin.name, plugin.version or "-", state, hooks, failures, mean, plugin.where))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     lines = []
     for row, config in zip(rows, ({}, *(plugin.config for plugin in listing.plugins)), strict=True):
@@ -182,6 +185,7 @@ def check_plugins(choice: PluginChoice, bundled: Path | None, paths: Sequence[Pa
     else:
         sources = discover(bundled, choice.folders, choice.entry_points).sources
         found = set_up(choice, bundled)
+        found.host.close()
         places = {source.where for source in sources}
         problems += [str(one) for one in found.problems if one.kind is ProblemKind.SETTINGS or one.path not in places]
         problems += _duplicates(sources, choice.enabled)
@@ -209,13 +213,16 @@ def _duplicates(sources: Iterable[Source], enabled: Sequence[str]) -> list[str]:
 
 def _check(source: Source, choice: PluginChoice) -> Checked:
     where = escape_text(source.where, 1000)
+    host = PluginHost(limits_of(choice))
     try:
-        loaded = load(source, choice.tables.get(source.name, NO_TABLE))
+        if source.name in choice.isolated:
+            host.add_isolated(*load_isolated(choice, source))
+        else:
+            host.add(load(source, choice.tables.get(source.name, NO_TABLE)))
     except PluginProblems as exc:
         return Checked(name=source.name, where=where, problems=tuple(map(str, exc.problems)))
-    host = PluginHost(limits_of(choice))
-    host.add(loaded)
-    _exercise(host)
+    with closing(host):
+        _exercise(host)
     result = host.statistics().plugins[0]
     problems = []
     if result.state is PluginState.DISABLED:

@@ -32,6 +32,11 @@ RESERVED: Final = frozenset(
         "budget_ms",
         "disable_over_ms",
         "max_alerts_per_call",
+        "isolated",
+        "isolated_start_s",
+        "isolated_answer_s",
+        "isolated_restarts",
+        "isolated_memory_mb",
         "tables",
     )
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import MappingProxyType
@@ -80,22 +81,39 @@ def load_enabled(
     enabled: Iterable[str],
     tables: Mapping[str, Mapping[str, Any]],
     mark: Callable[[str, str], None] = no_mark,
-) -> tuple[list[Loaded], list[Refused]]:
+    isolated: Mapping[str, Callable[[Source, Mapping[str, Any]], Callable[[], T]]] = MappingProxyType({}),
+) -> tuple[list[Loaded | T], list[Refused]]:
     """Load the enabled plugins, in that order; one that cannot be used costs no other its place.
 
     Args: tables: `[plugins.<name>]` by name. A table for a plugin that is not enabled is not looked into, one for a
-        plugin that does not exist is a problem.
+        plugin that does not exist is a problem. isolated: of plugins that are loaded somewhere else, what begins to do
+        so and returns how to wait for it; all begin before any is waited for.
     """
-    loaded: list[Loaded] = []
+    loading: list[tuple[str, Callable[[], Loaded | T]]] = []
+    loaded: list[Loaded | T] = []
     refused: list[Refused] = []
     names = list(dict.fromkeys(enabled))
+
+    def refuse(name: str, exc: PluginProblems) -> None:
+        refused.append(Refused(name, exc.source if exc.source.where else None, exc.problems))
+
     for name in names:
+        table = tables.get(name, NO_TABLE)
         try:
-            loaded.append(load(_the_one(catalogue, name), tables.get(name, NO_TABLE), mark))
+            source = _the_one(catalogue, name)
+            begin = isolated.get(name)
+            loading.append((name, begin(source, table) if begin else partial(load, source, table, mark)))
         except PluginProblems as exc:
-            refused.append(Refused(name, exc.source if exc.source.where else None, exc.problems))
-    for name in sorted(set(tables) - set(catalogue.names) - set(names)):
-        problem = _setting(name, f"plugins.{name}", f"no plugin of this name{did_you_mean(name, catalogue.names)}")
+            refuse(name, exc)
+    for name, wait in loading:
+        try:
+            loaded.append(wait())
+        except PluginProblems as exc:
+            refuse(name, exc)
+    for name in sorted({*tables, *isolated} - set(catalogue.names) - set(names)):
+        key = f"plugins.{name}" if name in tables else "plugins.isolated"
+        text = f"no plugin {'of this name' if name in tables else repr(escape_text(name, 60))}"
+        problem = _setting(escape_text(name, 60), key, text + did_you_mean(name, catalogue.names))
         refused.append(Refused(name, None, (problem,)))
     return loaded, refused
 

@@ -33,9 +33,10 @@ class CurrentCall(NamedTuple):
 class PluginStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """One plugin's counters since start.
 
-    Args: failures: failed calls, refused results among them; rejected: single alerts refused; dropped: calls whose
-        alerts were cut off at the limit; over_budget: calls that took longer than the budget; total_s: seconds spent in
-        its calls, mean_ms and max_ms None before the first; last_error: escaped, for people.
+    Args: isolated: it lives in a process of its own; failures: failed calls, refused results and processes that died
+        among them; rejected: single alerts refused; dropped: calls whose alerts were cut off at the limit; over_budget:
+        calls that took longer than the budget; total_s: seconds spent in its calls, mean_ms and max_ms None before the
+        first; last_error: escaped, for people.
     """
 
     name: str
@@ -44,6 +45,7 @@ class PluginStatistics(msgspec.Struct, frozen=True, kw_only=True):
     origin: str
     hooks: tuple[str, ...]
     state: PluginState
+    isolated: bool = False
     calls: int = 0
     failures: int = 0
     last_error: str = ""
@@ -76,6 +78,7 @@ class Record:
         "dropped",
         "failures",
         "hooks",
+        "isolated",
         "last_error",
         "name",
         "over_budget",
@@ -93,6 +96,7 @@ class Record:
         self.version = version
         self.hooks = hooks
         self.config = config
+        self.isolated = False
         self.state = PluginState.ACTIVE
         self.failures = 0
         self.last_error = ""
@@ -140,6 +144,7 @@ class Record:
             origin=self.source.origin if self.source is not None else "",
             hooks=self.hooks,
             state=self.state,
+            isolated=self.isolated,
             calls=calls,
             failures=self.failures,
             last_error=self.last_error,

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from orderflow.core.errors import ConfigError
 from orderflow.hooks.contain import Limits
 from orderflow.hooks.discovery import discover
 from orderflow.hooks.host import PluginHost
-from orderflow.hooks.loading import load_enabled
-from orderflow.hooks.problems import ProblemKind
+from orderflow.hooks.loading import NO_TABLE, Loaded, PluginProblems, load_enabled
+from orderflow.hooks.problems import Problem, ProblemKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from orderflow.hooks.discovery import Catalogue
-    from orderflow.hooks.problems import Problem
+    from orderflow.hooks.discovery import Catalogue, Source
+    from orderflow.hooks.isolate import Isolate
+    from orderflow.hooks.wire import Ready
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,16 @@ class PluginChoice(Protocol):
     def disable_over_ms(self) -> float: ...
     @property
     def max_alerts_per_call(self) -> int: ...
+    @property
+    def isolated(self) -> Sequence[str]: ...
+    @property
+    def isolated_start_s(self) -> float: ...
+    @property
+    def isolated_answer_s(self) -> float: ...
+    @property
+    def isolated_restarts(self) -> int: ...
+    @property
+    def isolated_memory_mb(self) -> int: ...
     @property
     def tables(self) -> Mapping[str, Mapping[str, Any]]: ...
 
@@ -72,14 +86,49 @@ def set_up(
     host = PluginHost(limits_of(choice), clock)
     watch(host)
     catalogue = discover(bundled, choice.folders, choice.entry_points)
+    apart = {name: partial(_begin_isolated, choice) for name in choice.isolated}
     with host.marking() as mark:
-        loaded, refused = load_enabled(catalogue, choice.enabled, choice.tables, mark)
+        loaded, refused = load_enabled(catalogue, choice.enabled, choice.tables, mark, apart)
     for plugin in loaded:
-        host.add(plugin)
+        if isinstance(plugin, Loaded):
+            host.add(plugin)
+        else:
+            host.add_isolated(*plugin)
     for plugin_not in refused:
         host.refuse(plugin_not)
     problems = (*catalogue.problems, *(problem for one in refused for problem in one.problems))
     return Setup(host, catalogue, problems)
+
+
+def load_isolated(choice: PluginChoice, source: Source) -> tuple[Isolate, Ready]:
+    """Load one plugin in a process of its own. Raises: PluginProblems."""
+    return _begin_isolated(choice, source, choice.tables.get(source.name, NO_TABLE))()
+
+
+def _begin_isolated(
+    choice: PluginChoice, source: Source, table: Mapping[str, Any]
+) -> Callable[[], tuple[Isolate, Ready]]:
+    """Start the process of an isolated plugin. Returns: what waits until it is loaded. Both raise PluginProblems."""
+    from orderflow.hooks.isolate import Isolate, Isolation  # only for those who isolate
+    from orderflow.hooks.process import Died
+
+    policy = Isolation(
+        start_s=choice.isolated_start_s,
+        answer_s=choice.isolated_answer_s,
+        restarts=choice.isolated_restarts,
+        memory_mb=choice.isolated_memory_mb,
+    )
+    isolate = Isolate(source, table, policy, choice.max_alerts_per_call)
+
+    def tried(step: Callable[[], T]) -> T:
+        try:
+            return step()
+        except Died as death:
+            text = " | ".join((f"loading failed: {death.what}", *death.lines))
+            raise PluginProblems(source, [Problem(plugin=source.name, text=text, path=source.path)]) from None
+
+    tried(isolate.launch)
+    return lambda: (isolate, tried(isolate.wait_ready))
 
 
 def limits_of(choice: PluginChoice) -> Limits:

@@ -157,3 +157,7 @@ class DropOldest(Generic[T]):
             await self._some.wait()
         await trio.lowlevel.checkpoint()
         return self._items.popleft()
+
+    def receive_more(self, limit: int) -> list[T]:
+        """What else waits, oldest first, at most so many; without waiting."""
+        return [self._items.popleft() for _ in range(min(limit, len(self._items)))]

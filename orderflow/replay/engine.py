@@ -204,6 +204,7 @@ class SessionReplay:
         ts = self.last_recv_ns // 1_000_000
         summary = self._summary()
         self._host.stop(summary)
+        self._host.close()
         self._sink.summary(summary, ts)
 
     # --- frames and what was queued

@@ -33,7 +33,7 @@ def test_stats_while_it_runs_and_at_the_end(tmp_path: Path) -> None:
     assert (link["link"], link["up"], link["connects"], link["losses"]) == ("linear", True, 1, {})
     assert link["frames"] > 0
     assert (book["symbol"], book["state"], book["gaps"], book["resyncs"]) == ("BTCUSDT", "live", 0, {})
-    assert [queue["channel"] for queue in stats["queues"]] == ["events", "alerts", "private"]
+    assert [queue["channel"] for queue in stats["queues"]] == ["events", "alerts", "private", "isolated"]
     assert stats["queues"][0]["overruns"] == 0
     assert {plugin["plugin"] for plugin in stats["plugins"]} == {"spread", "latency", "liquidity"}
     assert all(plugin["calls"] and not plugin["disabled"] for plugin in stats["plugins"])

@@ -47,8 +47,8 @@ def one(host: PluginHost, name: str) -> PluginStatistics:
 
 def instance(host: PluginHost, name: str) -> Any:
     """The plugin object itself."""
-    slots = (slot for slots in host._plan.values() for slot in slots)
-    return next(slot.function.__self__ for slot in slots if slot.record.name == name)
+    slots: Any = (slot for slots in host._plan.values() for slot in slots)
+    return next(slot.run.args[0].function.__self__ for slot in slots if slot.record.name == name)
 
 
 RAISES = {
