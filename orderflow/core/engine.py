@@ -208,12 +208,6 @@ class Engine:
         self.latency[book.instrument].merge(hops.gateway_to_socket)
         hops.clear()
 
-    def end_interval(self) -> None:
-        """What a tick does to the latencies, without the tick: for whoever reads quality and no metrics."""
-        self._fold()
-        for book in self.books.values():
-            self._end_interval(book)
-
     def _tick(self, book: Book, recv_ns: int, mono_ns: int) -> MetricsTick:
         key = book.instrument
         live = book.state is LIVE

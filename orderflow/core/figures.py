@@ -83,3 +83,54 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     recovery_s: Quantiles = Quantiles()
     latency_ms: Quantiles = Quantiles()
     clock_offset_ms: Quantiles = Quantiles()
+
+
+# --- the report on a recording ------------------------------------------------------------------------------------
+
+
+class GapSeen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One gap. `to_ms` None: it lasted until the end of what was looked at. `reason` and `detail` are as they were
+    told and may hold text from outside.
+    """
+
+    from_ms: int
+    to_ms: int | None
+    seconds: float
+    cause: Cause
+    reason: str
+    detail: str = ""
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A piece of a timeline. `state` is a book's, or `unrecorded`; the worst of them where `parts` short ones were put
+    together, of which `lost_s` were not live.
+    """
+
+    state: str
+    from_ms: int
+    to_ms: int
+    parts: int
+    lost_s: float
+
+
+class TopicReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One topic: its figures, its longest gaps in the order of time, its timeline."""
+
+    quality: Quality
+    gaps: tuple[GapSeen, ...]
+    gaps_left_out: int
+    stretches: tuple[Stretch, ...]
+
+
+class GapReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What `orderflow gaps` found. `troubles`: places of the recording that are missing or cannot be read, as text."""
+
+    from_ms: int
+    to_ms: int
+    sessions: int
+    files: int
+    bytes: int
+    total: Quality
+    topics: tuple[TopicReport, ...]
+    troubles: tuple[str, ...]
+    troubles_left_out: int

@@ -150,10 +150,14 @@ class Sessions:
         if self.runs(found):
             return  # its next file
         self.finish()
-        self.session = SessionReplay(found, self._choice, self._make_host(), self._sink)
+        self.session = self.make(found)
         self.session.start()
         if self._block is not None:
             self.session.take(self._block)  # a file out of the middle says so here
+
+    def make(self, found: Session) -> SessionReplay:
+        """What a session is replayed with."""
+        return SessionReplay(found, self._choice, self._make_host(), self._sink)
 
     def finish(self) -> None:
         """No more comes of this session: its closing summary."""

@@ -109,17 +109,17 @@ def encode_event(event: str, *, ts: int, **fields: object) -> str:
 
 def _line(event: str, ts: int, fields: dict[str, Any]) -> str:
     line = {"event": event, "ts": ts, **{key: value for key, value in fields.items() if key != "ts"}}
-    return _encoder.encode(_clean(line)).decode() + "\n"
+    return _encoder.encode(clean(line)).decode() + "\n"
 
 
-def _clean(value: Any) -> Any:
+def clean(value: Any) -> Any:
     """Text escaped, numbers that JSON does not have as null, all the way down."""
     if isinstance(value, str):
         return escape_text(value, TEXT_LIMIT)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
+        return {clean(key): clean(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(item) for item in value]
+        return [clean(item) for item in value]
     return value
