@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 EXIT_CODES: Final = """\
 exit codes:
   0        done, or stopped by request (Ctrl-C, SIGTERM, --duration, closed pipe)
-  1        a bug in orderflow: please report it with the traceback; `verify`: the recording is damaged or differs
+  1        a bug in orderflow: please report it with the traceback; `verify`: the recording is damaged or differs;
+           `gaps --fail-under`: less is covered
   2        usage or settings are wrong; nothing was connected
   3        the exchange refused the credentials for good
   4        the exchange could not be reached for longer than a given limit
@@ -70,6 +71,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     _add_import(commands)
     _add_replay(commands)
     _add_alerts(commands)
+    _add_gaps(commands)
     _add_verify(commands)
     _add_export(commands, options=command in (None, "export"))
     _add_sim(commands, options=command in (None, "sim"))
@@ -239,6 +241,23 @@ def _add_alerts(commands: _Commands[argparse.ArgumentParser]) -> None:
     _add_json(backtest)
 
 
+_GAPS_TEXT: Final = """\
+Say how much of the time each topic's book could be believed, and why not: coverage, gaps by cause, time to recover,
+latency and clock offset. The same figures stand in the closing summary of a live run.
+"""
+
+
+def _add_gaps(commands: _Commands[argparse.ArgumentParser]) -> None:
+    codes = "exit codes: 0 done, whatever was found; 1 coverage below --fail-under; 2 usage; 130 stopped before the end"
+    parser = _command(commands, "gaps", "data quality of a recording", _gaps, description=_GAPS_TEXT, epilog=codes)
+    _add_window(parser)
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with a timeline per topic as well")
+    parser.add_argument(
+        "--fail-under", metavar="PCT", help="exit code 1 when the coverage of any topic is below so many percent"
+    )
+    _add_json(parser)
+
+
 def _add_verify(commands: _Commands[argparse.ArgumentParser]) -> None:
     text = "check that a recording is whole and its books are right"
     parser = _command(commands, "verify", text, _verify, epilog="exit codes: 0 clean, 1 damage or differences, 2 usage")
@@ -259,13 +278,18 @@ def _add_export(commands: _Commands[argparse.ArgumentParser], *, options: bool) 
 
 
 def _add_recording(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that reads a recording's books."""
+    """Options of every command that gives a recording to an engine with the settings in force."""
+    _add_window(parser)
+    parser.add_argument("--interval", metavar="S", help="seconds between two ticks in place of the recorded ones")
+    _add_settings(parser)
+
+
+def _add_window(parser: argparse.ArgumentParser) -> None:
+    """Which recordings, and what of them."""
     parser.add_argument("path", nargs="+", type=Path, metavar="PATH", help="recordings: files or folders")
     parser.add_argument("--from", dest="from_time", metavar="TIME", help=f"show nothing before: {_TIME_HELP}")
     parser.add_argument("--to", dest="to_time", metavar="TIME", help="stop there")
     parser.add_argument("--symbol", metavar="SYMBOL", action="append", help="only this one; repeatable")
-    parser.add_argument("--interval", metavar="S", help="seconds between two ticks in place of the recorded ones")
-    _add_settings(parser)
 
 
 def _add_sim(commands: _Commands[argparse.ArgumentParser], *, options: bool) -> None:
@@ -389,6 +413,12 @@ def _backtest(args: argparse.Namespace) -> int:
     from orderflow.replay.command import backtest
 
     return backtest(args, settings_options(args))
+
+
+def _gaps(args: argparse.Namespace) -> int:
+    from orderflow.replay.gaps_command import main
+
+    return main(args)
 
 
 def _verify(args: argparse.Namespace) -> int:

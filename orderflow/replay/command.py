@@ -26,7 +26,7 @@ from orderflow.ui.line import choose_look, format_duration
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import TextIO
 
     from orderflow.config.tree import Settings
@@ -41,7 +41,7 @@ class Job:
     def __init__(self, args: argparse.Namespace, options: Mapping[str, object]) -> None:
         try:
             self.recording = open_recording(*args.path)
-            self.session = _first_session(self.recording)
+            self.session = first_session(self.recording)
         except RecordingError as error:
             raise ConfigError(escape_text(str(error), 1000)) from None
         loaded = load(env=args.env or _known_env(self.session.env), options=options, settings_file=args.config)
@@ -51,15 +51,11 @@ class Job:
         self.from_ns = parse_moment(args.from_time, begin_ns) if args.from_time else None
         self.to_ns = parse_moment(args.to_time, begin_ns) if args.to_time else None
         self.choice = Choice(
-            symbols=frozenset(symbol.upper() if ":" not in symbol else _upper(symbol) for symbol in args.symbol or ()),
+            symbols=choose_symbols(args.symbol or (), self.session),
             interval_s=self.settings.interval_s if "interval_s" in options else None,
             book=_changed(options, "book", self.settings.book),
             metrics=_changed(options, "metrics", self.settings.metrics),
         )
-        missing = sorted(symbol for symbol in self.choice.symbols if not _recorded(symbol, self.session))
-        if missing:
-            there = ", ".join(map(str, self.session.instruments))
-            raise MisuseError(f"--symbol: {', '.join(missing)} is not in the recording, which has {there}")
 
     def make_host(self) -> PluginHost:
         return make_host(self.settings)
@@ -78,12 +74,22 @@ def make_host(settings: Settings) -> PluginHost:
     return setup.host
 
 
-def _first_session(recording: Recording) -> Session:
+def first_session(recording: Recording) -> Session:
     """Raises: RecordingError when there is none to be read."""
     for item in recording.records():
         if isinstance(item, Session):
             return item
     raise RecordingError(str(recording.files[0]), 0, "empty", "no session in this recording")
+
+
+def choose_symbols(given: Iterable[str], session: Session) -> frozenset[str]:
+    """What `--symbol` named, as `Choice` wants it. Raises: MisuseError for what is not in the recording."""
+    chosen = frozenset(symbol.upper() if ":" not in symbol else _upper(symbol) for symbol in given)
+    missing = sorted(symbol for symbol in chosen if not _recorded(symbol, session))
+    if missing:
+        there = ", ".join(map(str, session.instruments))
+        raise MisuseError(f"--symbol: {escape_text(', '.join(missing))} is not in the recording, which has {there}")
+    return chosen
 
 
 def _known_env(name: str) -> str | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from orderflow.core.errors import MisuseError
 from orderflow.core.figures import Cause, GapReport, TopicReport
@@ -11,7 +14,7 @@ from orderflow.core.quality import UNRECORDED_REASON, Coverage, Tally, figures, 
 from orderflow.core.timeline import Chronicle
 from orderflow.core.types import BookState, BookStateChanged, Started, Stopping
 from orderflow.hooks.host import PluginHost
-from orderflow.record.reader import BlockStart
+from orderflow.record.reader import BlockStart, Damage
 from orderflow.record.records import Frames, Tick, Timer
 from orderflow.replay.engine import SessionReplay
 from orderflow.replay.run import Sessions
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from orderflow.core.book import Book
     from orderflow.core.types import Event, InstrumentId, Output
-    from orderflow.record.reader import Damage, Item, Recording
+    from orderflow.record.reader import Item, Recording
     from orderflow.record.records import Checkpoint, Gap, Session
     from orderflow.replay.engine import Choice
     from orderflow.replay.run import Progress
@@ -92,8 +95,10 @@ class Survey(Silent):
         self._troubles_left_out = 0
 
     def trouble(self, trouble: Damage | Gap) -> None:
+        if isinstance(trouble, Damage):  # a report is passed on: where the files lie is nobody's business
+            trouble = msgspec.structs.replace(trouble, file=PurePath(trouble.file).name)
         if len(self._troubles) < MAX_TROUBLES:
-            self._troubles.append(trouble_text(trouble))
+            self._troubles.append(trouble_text(trouble).removeprefix("Recording: "))
         else:
             self._troubles_left_out += 1
 

@@ -16,8 +16,8 @@ from orderflow.core.timeline import UNRECORDED, WORST_LAST
 from orderflow.core.types import LIVE
 from orderflow.ui import gaptext
 from orderflow.ui.gapstyle import STYLE
-from orderflow.ui.gaptext import format_day, format_instant, format_ms, format_span, plural
-from orderflow.ui.line import MISSING, format_percent
+from orderflow.ui.gaptext import format_day, format_instant, format_span, plural
+from orderflow.ui.line import MISSING, format_ms, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 MAX_ROWS: Final = 500  # of the list of gaps
 _WIDTH: Final = 1000  # of a timeline, in its own units
 _HEIGHT: Final = 24
-_SLIM: Final = (
-    9,
-    6,
-)  # where `live` is drawn, and how high: what is wrong stands out by its height, not its colour alone
-_LEAST: Final = 2.0  # width of the shortest stretch
+_SLIM: Final = (9, 6)  # where `live` is drawn, and how high: what is wrong stands out by height, not colour alone
+_LEAST: Final = 3.0  # width of the shortest stretch
 _WORDS: Final = {
     "live": "live",
     "syncing": "waiting for a snapshot",
@@ -92,20 +89,14 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> I
 def _cards(report: GapReport) -> Iterator[str]:
     total = report.total
     latency, recovery = total.latency_ms, total.recovery_s
-    rate = f"{gaptext.format_rate(total.gaps_per_hour)} an hour and topic" if total.gaps else "not one"
+    longest_gap = format_span(total.longest_gap_s) if total.gaps else "-"
+    recovered = f"median; longest {_span(recovery.max)}; {plural(total.resyncs, 'resync')}"
+    rate = f"{gaptext.format_rate(total.gaps_per_hour)} per topic and hour" if total.gaps else "not one"
     cards = (
         ("Coverage", format_percent(total.coverage_pct), f"of {format_span(total.asked_s)} of all topics together"),
         ("Gaps", str(total.gaps), rate),
-        (
-            "Longest gap",
-            format_span(total.longest_gap_s) if total.gaps else "-",
-            f"{format_span(total.gap_s)} lost in all",
-        ),
-        (
-            "Back after",
-            _span(recovery.p50),
-            f"median; longest {_span(recovery.max)}; {plural(total.resyncs, 'resync')}",
-        ),
+        ("Longest gap", longest_gap, f"{format_span(total.gap_s)} lost in all"),
+        ("Back after", _span(recovery.p50), recovered),
         ("Latency", format_ms(latency.p50), f"median; p99 {format_ms(latency.p99)}, max {format_ms(latency.max)}"),
         ("Messages", f"{total.messages}", f"{total.missed} missed, {plural(total.duplicates, 'duplicate')}"),
     )
@@ -121,7 +112,7 @@ def _span(seconds: float | None) -> str:
 
 def _troubles(report: GapReport) -> Iterator[str]:
     if report.troubles:
-        yield "<section class=trouble><h2>The recording is damaged</h2><ul>"
+        yield "<section class=trouble><h2>Holes in the recording</h2><ul>"
         yield from (f"<li>{escape(text)}</li>" for text in gaptext.troubles(report))
         yield "</ul></section>"
 
@@ -140,13 +131,13 @@ def _causes(total: Quality) -> Iterator[str]:
         )
         for one in total.causes
     ]
-    yield "<section><h2>What it was lost to</h2>"
+    yield "<section><h2>Causes</h2>"
     yield from _table(("Cause", "", "Times", "Time", "Longest"), rows, 2)
     yield "</section>"
 
 
 def _bar(share: float, most: float) -> str:
-    width = 120 * share / most if most else 0.0
+    width = max(1.0, 120 * share / most if most else 0.0)
     return f'<svg class=bar viewBox="0 0 120 10" width="120" height="10"><path d="M0 0h{width:.1f}v10H0z"/></svg>'
 
 
@@ -224,48 +215,61 @@ def _gap_list(report: GapReport) -> Iterator[str]:
     more = report.total.gaps - len(gaps)
     if more > 0:
         yield f"<p>The {len(gaps)} longest; {more} shorter ones are not listed.</p>"
-    yield from _table(("Began (UTC)", "Topic", "Cause", "Length"), [_gap_row(*item) for item in gaps], 3)
+    one_day = format_day(report.from_ms) == format_day(report.to_ms)
+    rows = [_gap_row(name, gap, one_day=one_day) for name, gap in gaps]
+    yield from _table(("Began (UTC)", "Length", "Topic", "Cause"), rows, 4)
     yield "</section>"
 
 
-def _gap_row(name: str, gap: GapSeen) -> tuple[str, ...]:
+def _gap_row(name: str, gap: GapSeen, *, one_day: bool) -> tuple[str, ...]:
     still = "" if gap.to_ms is not None else " to the end"
-    when = f"{format_day(gap.from_ms)} {format_instant(gap.from_ms)}"
-    return when, escape(name), escape(gaptext.gap_text(gap)), format_span(gap.seconds) + still
+    day = "" if one_day else f"{format_day(gap.from_ms)} "
+    return (
+        day + format_instant(gap.from_ms),
+        format_span(gap.seconds) + still,
+        escape(name),
+        f"<span class=wrap>{escape(gaptext.gap_text(gap))}</span>",
+    )
 
 
-_FIGURES: Final = (
-    *("Topic", "Coverage", "Gaps", "/hour", "Longest", "Lost", "Resyncs", "Back after", "longest", "Jumps", "Missed"),
-    *("Dup", "Refused", "Messages", "Latency p50", "p90", "p99", "max", "First", "Last"),
+_TIMES: Final = ("Topic", "Coverage", "Asked", "Gaps", "/hour", "Longest", "Lost", "Resyncs", "Back after", "longest")
+_MESSAGES: Final = (
+    *("Topic", "Messages", "Jumps", "Missed", "Dup", "Refused", "Latency p50", "p90", "p99", "max", "First", "Last"),
 )
 
 
 def _figures(topics: Sequence[TopicReport]) -> Iterator[str]:
     yield "<section><h2>Every figure</h2>"
-    yield from _table(_FIGURES, [_figure_row(topic.quality) for topic in topics], 1)
+    yield from _table(_TIMES, [_times_row(topic.quality) for topic in topics], 1)
+    yield "<br>"
+    yield from _table(_MESSAGES, [_messages_row(topic.quality) for topic in topics], 1)
     offsets = next((topic.quality.clock_offset_ms for topic in topics if topic.quality.clock_offset_ms.count), None)
     if offsets is not None:
         yield f"<p>Our clock against the exchange’s: {gaptext.format_quantiles(offsets)}.</p>"
     yield "</section>"
 
 
-def _figure_row(quality: Quality) -> tuple[str, ...]:
-    latency, recovery = quality.latency_ms, quality.recovery_s
+def _times_row(quality: Quality) -> tuple[str, ...]:
     return (
         escape(gaptext.topic_name(quality)),
         format_percent(quality.coverage_pct, 4),
+        format_span(quality.asked_s),
         str(quality.gaps),
         gaptext.format_rate(quality.gaps_per_hour),
         format_span(quality.longest_gap_s),
         format_span(quality.gap_s),
         str(quality.resyncs),
-        _span(recovery.p50),
-        _span(recovery.max),
-        str(quality.jumps),
-        str(quality.missed),
-        str(quality.duplicates),
-        str(quality.refused),
-        str(quality.messages),
+        _span(quality.recovery_s.p50),
+        _span(quality.recovery_s.max),
+    )
+
+
+def _messages_row(quality: Quality) -> tuple[str, ...]:
+    latency = quality.latency_ms
+    counts = (quality.messages, quality.jumps, quality.missed, quality.duplicates, quality.refused)
+    return (
+        escape(gaptext.topic_name(quality)),
+        *map(str, counts),
         *(format_ms(value) for value in (latency.p50, latency.p90, latency.p99, latency.max)),
         *(MISSING if ms is None else format_instant(ms) for ms in (quality.first_ms, quality.last_ms)),
     )

@@ -41,7 +41,8 @@ table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-num
 th,td{padding:.25rem .8rem .25rem 0;text-align:left;white-space:nowrap;border-bottom:1px solid var(--rule)}
 th{color:var(--soft);font-weight:600}.n{text-align:right}
 footer{margin-top:2rem;font-size:.8rem}
-@media (max-width:40rem){body{padding:1rem}.axis span:nth-child(even){display:none}
+.wrap{display:inline-block;min-width:8rem;white-space:normal;overflow-wrap:break-word}
+@media (max-width:40rem){.bar{width:3rem}body{padding:1rem}.axis span:nth-child(even){display:none}
 .cards{grid-template-columns:1fr 1fr}.cards .big{font-size:1.3rem}}
 @media print{body{max-width:none;padding:0;font-size:11px;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .scroll{overflow:visible}table{font-size:8px}th,td{padding-right:.5em}tr,.cards div{break-inside:avoid}}

@@ -1,10 +1,11 @@
-"""The report on a recording's quality as text for a terminal, and the words and numbers that the page shares with it."""
+"""The report on a recording's quality as text for a terminal, and the words that the page shares with it."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Final
 
+from orderflow.core.figures import Cause
 from orderflow.core.text import escape_text
 from orderflow.ui.line import MISSING, format_duration, format_ms, format_percent
 
@@ -26,16 +27,18 @@ def format_report(report: GapReport) -> str:
         more = report.total.gaps - len(gaps)
         if more > 0:
             lines.append(f"  ... and {more} shorter; --json and --html list more")
-    lines += ["", *troubles(report)] if report.troubles else []
+    if report.troubles:
+        lines += ["", "Holes in the recording", *(f"  {text}" for text in troubles(report))]
     return "\n".join(lines)
 
 
 def headline(report: GapReport) -> str:
     """What was looked at."""
     topics, length_s = len(report.topics), (report.to_ms - report.from_ms) / 1000
+    since = f"{format_day(report.from_ms)} {format_instant(report.from_ms)}"
     parts = [
         plural(topics, "topic"),
-        f"{format_day(report.from_ms)} {format_instant(report.from_ms)} to {_until(report)} UTC ({format_span(length_s)})",
+        f"{since} to {_until(report)} UTC ({format_span(length_s)})",
         plural(report.sessions, "session"),
         f"{plural(report.files, 'file')}, {report.bytes / _MB:.1f} MB",
     ]
@@ -67,7 +70,7 @@ def gap_summary(quality: Quality) -> str:
     if not quality.gaps:
         return "none"
     return (
-        f"{quality.gaps} ({format_rate(quality.gaps_per_hour)} an hour and topic), longest "
+        f"{quality.gaps} ({format_rate(quality.gaps_per_hour)} per topic and hour), longest "
         f"{format_span(quality.longest_gap_s)}, {format_span(quality.gap_s)} lost"
     )
 
@@ -125,7 +128,8 @@ def gap_text(gap: GapSeen) -> str:
     """`disconnect (reset: connection broken)`."""
     detail = f": {escape_text(gap.detail, 120)}" if gap.detail else ""
     reason = escape_text(gap.reason, 40)
-    told = f" ({reason}{detail})" if detail or reason != gap.cause.value else ""
+    known = gap.cause is Cause.RECORDER or reason == gap.cause.value
+    told = f" ({reason}{detail})" if detail or not known else ""
     return gap.cause.value + told
 
 
