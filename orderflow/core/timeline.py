@@ -43,8 +43,8 @@ class Timeline:
         self._pieces: list[_Piece] = []
 
     def add(self, state: str, from_ns: int, to_ns: int) -> None:
-        """The next stretch; empty ones count as parts of their neighbour only when they were no `live`."""
-        if from_ns == to_ns and state == LIVE.value:
+        """The next stretch; one that took no time does not show."""
+        if from_ns == to_ns:
             return
         piece = _Piece(state, from_ns, to_ns, 1, 0 if state == LIVE.value else to_ns - from_ns)
         pieces = self._pieces

@@ -10,7 +10,7 @@ import msgspec
 from orderflow.core.errors import MisuseError
 from orderflow.core.figures import Cause, GapReport, TopicReport
 from orderflow.core.latency import LatencyHistogram
-from orderflow.core.quality import UNRECORDED_REASON, Coverage, Tally, figures, tally_of, total
+from orderflow.core.quality import RECORDER_REASON, UNRECORDED_REASON, Coverage, Tally, figures, tally_of, total
 from orderflow.core.timeline import Chronicle
 from orderflow.core.types import BookState, BookStateChanged, Started, Stopping
 from orderflow.hooks.host import PluginHost
@@ -214,7 +214,10 @@ class SessionSurvey(SessionReplay):
     def _tell(self, outputs: Iterable[Output]) -> None:
         for output in outputs:
             if isinstance(output, BookStateChanged) and self._stopped_ns is None:
-                at_ns = self._at(output.mono_ns)
+                hole = output.reason == RECORDER_REASON  # which began after the last thing that was recorded
+                at_ns = self._at(max(output.mono_ns, self._seen_ns) if hole else output.mono_ns)
+                if self._survey.over and self._survey.to_ns is not None and at_ns > self._survey.to_ns:
+                    continue
                 if self._opens_ns is not None and at_ns >= self._opens_ns:
                     self._open_window()
                 topic = self._topics.get(output.instrument)

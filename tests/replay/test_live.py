@@ -22,6 +22,7 @@ from orderflow.record.reader import Damage, open_recording
 from orderflow.record.recorder import Recorder
 from orderflow.record.records import Gap, Lost, Sent
 from orderflow.replay.engine import Choice
+from orderflow.replay.gaps import survey_gaps
 from orderflow.replay.run import Pace, Window, run_replay
 from orderflow.replay.sinks import Silent
 from orderflow.sim.catalogue import catalogue_by_id
@@ -164,6 +165,9 @@ async def test_a_replay_gives_what_the_live_run_gave(exchange: SimServer, tmp_pa
     assert again.changes == live.changes
     assert (again.last.messages, again.last.reconnects) == (live.last.messages, 1)
     assert again.last.quality == live.last.quality
+    report = survey_gaps(open_recording(folder), Choice(), stop=threading.Event(), topics=4)
+    assert {topic.quality for topic in report.topics} == set(live.last.quality)
+    assert {topic.quality.gaps for topic in report.topics if topic.quality.category == "linear"} == {1}
     assert replay(folder)[1] == sha256
     assert replay(folder, speed=20)[1] == sha256
 
