@@ -53,7 +53,7 @@ async def test_a_live_recording_verifies_with_0_ppm_and_a_doctored_one_does_not(
     recorder = Recorder(folder, settings.record)
     with (tmp_path / "out").open("wb") as sink:
         host = set_up(settings.plugins, None).host
-        monitor = Monitor(settings, host, live, Output(sink.fileno()), recorder=recorder)  # type: ignore[arg-type]
+        monitor = Monitor(settings, host, live, Output(sink.fileno()), recorder=recorder)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(monitor.run)
             with trio.fail_after(15):
