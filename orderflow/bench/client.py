@@ -49,6 +49,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         ca_file: PEM file of the authority that signed the server's certificate; "" for ws://.
         symbols: of the topics; a client that is compared keeps the first alone.
         interval_s: between two ticks, of `program`. idle_s: how long that is watched when nothing is to come.
+        record_into: a folder that `program` records into; "": it does not record.
     """
 
     client: str
@@ -61,6 +62,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     symbols: tuple[str, ...] = (INSTRUMENT.symbol,)
     interval_s: float = 1.0
     idle_s: float = 0.0
+    record_into: str = ""
 
     @property
     def last_u(self) -> int:
@@ -75,6 +77,15 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     asks: list[Level]
 
 
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """A recording of a run: its messages and bytes, and the seconds it took in the feed's thread and in its own."""
+
+    messages: int
+    bytes: int
+    feed_s: float
+    writer_s: float
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a client did.
 
@@ -82,6 +93,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         messages: applied between the first and the last look at the clocks, `wall_s` and `cpu_s` apart.
         stamps: monotonic ns at which each delta was in the book, in order; empty unless asked for.
         resident_mb: at the end; peak_mb: at most until then.
+        recorded: what a recording cost, when there was one.
         queue_peak: most events that ever waited for the book task; lag_s: the latest the event loop came to its beat.
         error: why it did not get to the end.
     """
@@ -93,6 +105,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     resident_mb: float = 0.0
     peak_mb: float = 0.0
     books: dict[str, Kept] = {}
+    recorded: Recorded | None = None
     queue_peak: int = 0
     lag_s: float = 0.0
     error: str = ""
@@ -104,6 +117,7 @@ class Sheet:
     def __init__(self) -> None:
         self.stamps: list[int] = []
         self.books: dict[str, Kept] = {}
+        self.recorded: Recorded | None = None
         self.queue_peak = 0
         self.lag_s = 0.0
         self._began: tuple[float, float, int] | None = None
@@ -138,6 +152,7 @@ class Sheet:
             resident_mb=now_mb,
             peak_mb=peak_mb,
             books=self.books,
+            recorded=self.recorded,
             queue_peak=self.queue_peak,
             lag_s=self.lag_s,
             error=error,

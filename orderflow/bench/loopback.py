@@ -61,6 +61,7 @@ class Server:
         symbols: tuple[str, ...] = (),
         interval_s: float = 1.0,
         idle_s: float = 0.0,
+        record_into: str = "",
     ) -> Run:
         """Let one client have `count` messages; rate 0 is a flood. The rest: see `Job`. Raises: LoopbackError."""
         lasts_s = (count / rate if rate else count / _SLOWEST) + idle_s
@@ -76,6 +77,7 @@ class Server:
             ca_file=self._ca_file,
             interval_s=interval_s,
             idle_s=idle_s,
+            record_into=record_into,
         )
         if symbols:
             job = msgspec.structs.replace(job, symbols=symbols)

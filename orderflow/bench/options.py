@@ -18,8 +18,10 @@ STAGES: Final = {
     "startup": "exec to first live book, `orderflow --help`, imports",
     "cost": "what one more symbol, tick, plugin or alert rule costs",
     "scale": "the whole program with many symbols: ticks beside the feed, processor share, nothing lost",
+    "record": "what recording a run costs at 5,000 messages/s, beside the same run without",
+    "replay": "a recording through books, metrics, plugins and alerts, beside decoding alone",
 }
-QUICK_STAGES: Final = tuple(name for name in STAGES if name not in ("tls", "cost", "scale"))
+QUICK_STAGES: Final = tuple(name for name in STAGES if name not in ("tls", "cost", "scale", "record"))
 PEER_STAGES: Final = ("flood", "paced", "tls")
 """Those in which clients are compared."""
 DEPTHS: Final = (50, 200, 1000)
@@ -28,7 +30,7 @@ DEPTHS: Final = (50, 200, 1000)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options. Everything is measured by default, which takes a few minutes; `--quick` takes well under one."""
     add = parser.add_argument
-    add("--quick", action="store_true", help="short rounds at depth 50, no tls, cost, scale: a first impression")
+    add("--quick", action="store_true", help="short rounds at depth 50, no tls, cost, scale, record")
     add("--only", nargs="+", choices=tuple(STAGES), metavar="STAGE", help="some of: " + ", ".join(STAGES))
     add("--depth", type=int, nargs="+", choices=DEPTHS, metavar="N", help="book depths (default: 50 200 1000)")
     add("--rate", type=float, metavar="N", help="messages/s when cold or paced (default: 500; paced also 50 and 5000)")

@@ -43,11 +43,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     starts: int = 5  # processes started for each start-up figure
     crowd: int = 200  # symbols, plugins, ... of which the cost of one is worked out
     scale_s: float = 3.0  # how long many symbols are fed
+    replay: int = 50_000  # messages of the recording that is replayed
 
 
 QUICK = Plan(
     stages=QUICK_STAGES, depths=(50,), rates=(500.0,), windows=150, hot=2000, cold=200, ticks=100, flood=30_000,
-    paced_s=1.0, watch_s=1.0, starts=2, crowd=50, scale_s=1.0,
+    paced_s=1.0, watch_s=1.0, starts=2, crowd=50, scale_s=1.0, replay=15_000,
 )  # fmt: skip
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from orderflow import bundled
 from orderflow.app import Monitor
+from orderflow.bench.client import Recorded
 from orderflow.config.tree import BybitSettings, PluginSettings, Settings
 from orderflow.core.engine import Engine
-from orderflow.core.policy import LinkPolicy
+from orderflow.core.policy import LinkPolicy, RecordPolicy
 from orderflow.core.types import BookUpdate
 from orderflow.hooks.setup import set_up
+from orderflow.record.recorder import ConnectionTap, Recorder
 from orderflow.ui.report import JsonReporter
 from orderflow.ui.sink import Output
 
@@ -40,7 +43,8 @@ async def run_program(job: Job, sheet: Sheet) -> None:
     setup.check_settings()
     with _nowhere() as fd:
         output = Output(fd)
-        monitor = Monitor(settings, setup.host, JsonReporter(output.put), output)
+        recorder = _TimedRecorder(Path(job.record_into), settings.record) if job.record_into else None
+        monitor = Monitor(settings, setup.host, JsonReporter(output.put), output, recorder=recorder)
         engine = monitor.engine = NotingEngine(settings, job, sheet)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(monitor.run)
@@ -52,6 +56,8 @@ async def run_program(job: Job, sheet: Sheet) -> None:
             sheet.lag_s = stats.loop_lag_max_s
             _keep_books(engine, sheet)
             monitor.stop("every message is in the book")
+    if recorder is not None:
+        sheet.recorded = recorder.cost()
 
 
 @contextmanager
@@ -75,6 +81,31 @@ def make_settings(job: Job) -> Settings:
         feed=LinkPolicy(max_topics=_ONE_LINK),
         plugins=PluginSettings(entry_points=False),
     )
+
+
+class _TimedRecorder(Recorder):
+    """Knows what it costs. Two looks at the clock a read of the socket are part of it."""
+
+    def __init__(self, folder: Path, policy: RecordPolicy) -> None:
+        super().__init__(folder, policy)
+        self._feed_ns = 0
+
+    def batch(self, tap: ConnectionTap, messages: list[bytes], recv_ns: int, mono_ns: int, events: list[Event]) -> None:
+        began = time.perf_counter_ns()
+        super().batch(tap, messages, recv_ns, mono_ns, events)
+        self._feed_ns += time.perf_counter_ns() - began
+
+    def cost(self) -> Recorded:
+        """Raises: RuntimeError when the recording is not whole."""
+        found = self.statistics()
+        if found.gaps:
+            raise RuntimeError(f"the recording has {found.gaps} gaps")
+        return Recorded(
+            messages=found.writer.frames,
+            bytes=found.writer.bytes,
+            feed_s=self._feed_ns / 1e9,
+            writer_s=found.writer_cpu_s,
+        )
 
 
 class NotingEngine(Engine):

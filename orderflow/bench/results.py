@@ -123,6 +123,8 @@ LIMITS: Final = (
     _limit("memory, 10 symbols at depth 200", "memory", "10 symbols", "max", 60, "MB", depth=200),
     _limit("start to first live book", "first live book", "", "p50", 0.6, "s", depth=None),
     _limit("orderflow --help", "orderflow --help", "", "p50", 0.15, "s", depth=None),
+    _limit("recording", "share of the run", "recorder", "p50", 10, "%", rate=5000),
+    _limit("replay, 50,000 deltas/s", "delta", "replayed", "p50", 20, "us"),
     _limit("100 symbols", "processor share", "100 symbols, ticks every 1 s", "p50", 30, "%", rate=1000),
     _limit("700 symbols", "sent to book", "700 symbols, ticks every 1 s", "p99", 100, "ms", rate=4000),
     _limit("700 symbols, peak", "sent to book", "700 symbols, ticks every 1 s", "p99", 100, "ms", rate=9000),

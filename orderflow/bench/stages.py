@@ -44,6 +44,8 @@ class Bench:
             "startup": self._startup,
             "cost": self._cost,
             "scale": self._scale,
+            "record": self._record,
+            "replay": self._replay,
         }
         figures: list[Figure] = []
         for name in self._plan.stages:
@@ -140,6 +142,16 @@ class Bench:
         from orderflow.bench.processes import measure_memory
 
         return measure_memory(self._plan)
+
+    def _record(self) -> list[Figure]:
+        from orderflow.bench.recording import measure_recorder
+
+        return measure_recorder(self._plan)
+
+    def _replay(self) -> list[Figure]:
+        from orderflow.bench.recording import measure_replay
+
+        return measure_replay(self._plan, self._made(self._plan.depths[0]))
 
     def _startup(self) -> list[Figure]:
         from orderflow.bench.processes import measure_startup

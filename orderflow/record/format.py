@@ -20,7 +20,7 @@ from orderflow.core.errors import RecordingError
 from orderflow.record.records import ALL_BOOKS, FED_ALL, Frames, Record, Tick, Timer, decode_note, encode_note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from orderflow.record.records import Note
 
@@ -52,6 +52,7 @@ _TICK_BODY: Final = struct.Struct("<Qqqi")
 
 FILE_HEADER_BYTES: Final = _FILE.size + _CRC.size
 BLOCK_HEADER_BYTES: Final = _BLOCK.size + _CRC.size
+_READ_BYTES: Final = _FRAMES.size
 _BIG_ENDIAN: Final = sys.byteorder == "big"
 
 
@@ -76,10 +77,14 @@ class BlockHeader(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     items: int  # how many queue items were recorded in this session before this block
 
 
+Read = tuple[int, int, int, int, "Sequence[bytes]"]
+"""A frames record that nobody has put into bytes yet: connection, fed, recv ns, mono ns, messages."""
+
+
 class Chunk(NamedTuple):
     """Records ready to be written as one block. `frames`: messages among them."""
 
-    parts: list[bytes]
+    parts: list[bytes | Read]
     size: int
     records: int
     frames: int
@@ -121,7 +126,7 @@ def pack_block(chunk: Chunk, compressor: zstandard.ZstdCompressor | None) -> byt
     """A whole block. None: payload as it is. Raises: ValueError for more than MAX_PAYLOAD."""
     if chunk.size > MAX_PAYLOAD:
         raise ValueError(f"{chunk.size} bytes in one block; at most {MAX_PAYLOAD}")
-    raw = b"".join(chunk.parts)
+    raw = _join(chunk.parts)
     codec, payload = STORED, raw
     if compressor is not None:
         packed = compressor.compress(raw)
@@ -140,6 +145,32 @@ def pack_block(chunk: Chunk, compressor: zstandard.ZstdCompressor | None) -> byt
         0,
     )
     return b"".join((head, _CRC.pack(crc32(head)), payload))
+
+
+def _join(parts: Iterable[bytes | Read]) -> bytes:
+    """The payload. What the feed left as it was becomes bytes here, all at once and in the writer's thread."""
+    found: list[bytes] = []
+    add = found.append
+    pack, fixed = _FRAMES.pack, _FRAMES_BODY.size
+    for part in parts:
+        if isinstance(part, bytes):
+            add(part)
+            continue
+        connection, fed, recv_ns, mono_ns, messages = part
+        count = len(messages)
+        if count == 1:
+            body = len(messages[0])
+            lengths = body.to_bytes(4, "little")
+        else:
+            sizes = array("I", map(len, messages))
+            body = sum(sizes)
+            if _BIG_ENDIAN:
+                sizes.byteswap()
+            lengths = sizes.tobytes()
+        add(pack(KIND_FRAMES, fixed + len(lengths) + body, connection, fed, recv_ns, mono_ns, count))
+        add(lengths)
+        found += messages
+    return b"".join(found)
 
 
 def parse_block_header(data: bytes) -> BlockHeader | None:
@@ -245,7 +276,7 @@ class Encoder:
         self._begin()
 
     def _begin(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | Read] = []
         self.size = self.records = self.frames_waiting = 0
         self._first_ns = 0
         self._items_before = self.items
@@ -253,28 +284,21 @@ class Encoder:
     def frames(
         self, connection: int, messages: Sequence[bytes], recv_ns: int, mono_ns: int, fed: int = FED_ALL
     ) -> None:
-        """The messages of one socket read. `fed` other than FED_NOTHING: they are one item of the event queue."""
+        """The messages of one socket read, a list that nobody changes any more.
+
+        `fed` other than FED_NOTHING: they are one item of the event queue. This is on the feed's way: the messages are
+        only held here, `pack_block` puts them into bytes.
+        """
         count = len(messages)
-        if count == 1:
-            body = len(messages[0])
-            lengths = body.to_bytes(4, "little")
-        else:
-            sizes = array("I", map(len, messages))
-            body = sum(sizes)
-            if _BIG_ENDIAN:
-                sizes.byteswap()
-            lengths = sizes.tobytes()
-        length = _FRAMES_BODY.size + len(lengths) + body
-        parts = self._parts
-        parts.append(_FRAMES.pack(KIND_FRAMES, length, connection, fed, recv_ns, mono_ns, count))
-        parts.append(lengths)
-        parts += messages
-        self.size += length + _RECORD.size
+        self._parts.append((connection, fed, recv_ns, mono_ns, messages))
+        self.size += _READ_BYTES + 4 * count + (len(messages[0]) if count == 1 else sum(map(len, messages)))
         self.records += 1
         self.frames_waiting += count
         if fed:
             self.items += 1
-        self.stamp(recv_ns)
+        if not self._first_ns:
+            self._first_ns = recv_ns
+        self.last_ns = recv_ns
 
     def timer(self, applied: int, mono_ns: int) -> None:
         self._add(_TIMER.pack(KIND_TIMER, _TIMER_BODY.size, applied, mono_ns))

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -125,8 +126,6 @@ class Recorder:
         self._gap: _OpenGap | None = None
         self._may_resume = False
         self._head_due = False  # a file was opened that has no head yet
-        self._in_flight = 0
-        self._in_flight_bytes = 0
         self._wake = trio.Event()
         self._retry_at = 0.0
         self._lost_frames = self._gaps = 0
@@ -134,6 +133,7 @@ class Recorder:
         self._began = time.monotonic()
         self._max_frames = policy.queue_frames
         self._max_bytes = int(policy.queue_mb * _MB)
+        self._room_frames, self._room_bytes = self._max_frames, self._max_bytes  # less what the thread has in hand
 
     def begin(self, engine: Engine, session: Session, notify: Callable[[GapNews], None] = _ignore) -> None:
         """The run starts: what is recorded from now on needs this to be replayed.
@@ -184,18 +184,17 @@ class Recorder:
     def batch(self, tap: ConnectionTap, messages: list[bytes], recv_ns: int, mono_ns: int, events: list[Event]) -> None:
         """The messages of one socket read and what the protocol made of them, before that is queued."""
         encoder = self._encoder
-        count = len(messages)
         if self._gap is not None:
             self._count_lost(messages, bool(events))
             return
-        if (
-            self._in_flight + encoder.frames_waiting + count > self._max_frames
-            or self._in_flight_bytes + encoder.size > self._max_bytes
-        ):
+        if encoder.frames_waiting + len(messages) > self._room_frames or encoder.size > self._room_bytes:
             self._begin_gap("behind", "the disk does not keep up", encoder.items)
             self._count_lost(messages, bool(events))
             return
-        fed = _how_fed(messages, events)
+        if len(events) == 1 == len(messages) and type(events[0]) is BookUpdate:  # nearly all of them
+            fed = FED_ALL
+        else:
+            fed = _how_fed(messages, events)
         encoder.frames(tap.number, messages, recv_ns, mono_ns, fed)
         if fed == FED_AS_NOTED:
             encoder.note(Fed(items=tap.explain(messages, recv_ns, mono_ns, events)))
@@ -414,12 +413,13 @@ class Recorder:
             finally:
                 self._writer_cpu_ns += time.thread_time_ns() - began
 
-        self._in_flight = chunk.frames if chunk else 0
-        self._in_flight_bytes = chunk.size if chunk else 0
+        if chunk is not None:
+            self._room_frames = self._max_frames - chunk.frames
+            self._room_bytes = self._max_bytes - chunk.size
         try:
             await trio.to_thread.run_sync(timed, abandon_on_cancel=True)  # a disk that hangs must not hold the end
         finally:
-            self._in_flight = self._in_flight_bytes = 0
+            self._room_frames, self._room_bytes = self._max_frames, self._max_bytes
 
 
 def _how_fed(messages: list[bytes], events: list[Event]) -> int:
@@ -455,6 +455,7 @@ class ConnectionTap:
         self._books = books
         self._topics = topics
         self._codec: FeedCodec | None = None
+        self.batch = partial(recorder.batch, self)  # no more than a call on the feed's way
 
     def opened(self) -> None:
         recv_ns, mono_ns = self._recorder._clock()
@@ -470,9 +471,6 @@ class ConnectionTap:
                 topics=list(self._topics),
             )
         )
-
-    def batch(self, messages: list[bytes], recv_ns: int, mono_ns: int, events: list[Event]) -> None:
-        self._recorder.batch(self, messages, recv_ns, mono_ns, events)
 
     def sent(self, text: str) -> None:
         recv_ns, mono_ns = self._recorder._clock()

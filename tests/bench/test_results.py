@@ -98,6 +98,8 @@ def test_the_missions_limits_are_all_there() -> None:
         ("memory", 60, "MB"),
         ("start to first live book", 0.6, "s"),
         ("orderflow --help", 0.15, "s"),
+        ("recording", 10, "%"),
+        ("replay", 20, "us"),
         ("100 symbols", 30, "%"),
         ("700 symbols", 100, "ms"),
     }
