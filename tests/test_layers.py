@@ -54,6 +54,7 @@ SIBLINGS: Final = {  # of one layer, and yet one may use the other; and nobody e
     ("app", "signals"),
     ("app", "stats"),
     ("app", "isolates"),
+    ("bench", "replay"),  # and the replay of a recording
     ("cli", "bench"),
     ("cli", "commands"),
     ("cli", "doctor"),
