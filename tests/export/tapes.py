@@ -30,10 +30,8 @@ def book(u: int, bids: Levels, asks: Levels, kind: str = "delta", *, cts: int | 
     return _text({**message, **({"cts": cts} if cts is not None else {})})
 
 
-def trade(
-    price: str, size: str, *, match: int = T0_MS, side: str = "Buy", block: bool = False, name: str = "a"
-) -> bytes:
-    row = {"T": match, "s": "BTCUSDT", "S": side, "v": size, "p": price, "L": "PlusTick", "i": name}
+def trade(price: str, size: str, *, match: int = T0_MS, side: str = "Buy", block: bool = False) -> bytes:
+    row = {"T": match, "s": "BTCUSDT", "S": side, "v": size, "p": price, "L": "PlusTick", "i": "a-1"}
     row |= {"BT": block, "RPI": False, "seq": 9}
     return _text({"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": match + 1, "data": [row]})
 

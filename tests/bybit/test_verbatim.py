@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from orderflow.bybit.codec import FeedCodec
+from orderflow.bybit.topics import TopicTable
+from orderflow.bybit.verbatim import TICKER_NUMBERS, book_text, fill_numbers, fills_text, ticker_text
+from orderflow.core.types import Category, TickerUpdate
+from tests.export.tapes import book, liquidation, ticker, trade
+
+
+def test_levels_as_they_were_sent() -> None:
+    data = book_text(book(5, [("86723.40", "0.320")], [("86723.4", "1")])).data
+    assert (data.b, data.a) == ([("86723.40", "0.320")], [("86723.4", "1")])
+
+
+@pytest.mark.parametrize(
+    "raw, numbers",
+    [
+        (trade("86766.30", "0.001"), ("86766.30", "0.001")),
+        (liquidation("4012.350", "2.50"), ("4012.350", "2.50")),
+        (b'{"ts":1,"data":[{"p":7.10,"v":"\\u0031.0"}]}', ("7.10", "1.0")),  # a bare number, an escaped one
+    ],
+)
+def test_fills_as_they_were_sent(raw: bytes, numbers: tuple[str, str]) -> None:
+    (fill,) = fills_text(raw).data
+    assert fill_numbers(fill) == numbers
+
+
+def test_a_ticker_whole_and_its_numbers() -> None:
+    raw = ticker(lastPrice="100.10", bid1Price="", markPrice="100.1500", preQty="")
+    data, numbers = ticker_text(raw)
+    assert data == '{"symbol":"BTCUSDT","lastPrice":"100.10","bid1Price":"","markPrice":"100.1500","preQty":""}'
+    assert {name: text for name, text in numbers.items() if text is not None} == {"last": "100.10", "mark": "100.1500"}
+    assert ticker_text(ticker(usdIndexPrice="9.0"))[1]["index"] == "9.0"
+
+
+def test_its_names_are_those_of_the_codec() -> None:
+    fields = {theirs: str(number) for number, theirs in enumerate(TICKER_NUMBERS.values(), 1)}
+    raw = ticker(**fields)
+    update = FeedCodec(TopicTable(Category.LINEAR)).decode(raw, 1, 1)
+    assert isinstance(update, TickerUpdate)
+    for name, text in ticker_text(raw)[1].items():
+        assert text is not None
+        assert getattr(update, name) == float(text)
