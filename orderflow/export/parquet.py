@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Days = np.ndarray[Any, np.dtype[np.int64]]
 
 ROW_GROUP: Final = 1 << 17
+"""Rows at which a row group is written; it may be larger by the batch that filled it."""
 MAX_ROWS: Final = 1 << 19
 MAX_OPEN: Final = 64
 """Files open at once; the one that was written to longest ago is closed, and goes on in a next part."""
@@ -105,7 +106,7 @@ class ParquetWriter:
         if waiting is None:
             return
         self._waiting_rows -= waiting.rows
-        self._writer(part).write_table(pa.Table.from_batches(waiting.batches), row_group_size=ROW_GROUP)
+        self._writer(part).write_table(pa.Table.from_batches(waiting.batches), row_group_size=waiting.rows)
 
     def _writer(self, part: Part) -> pq.ParquetWriter:
         writer = self._open.get(part)

@@ -67,14 +67,14 @@ class TableReader:
         to_ns: int | None = None,
         stop: Event | None = None,
         progress: Progress | None = None,
-        batch_rows: int = BATCH_ROWS,
+        batch_rows: int | None = None,
     ) -> None:
         self._recording = recording
         self._rows: Builders = {table: BookRows() if table == "book" else Rows(table) for table in tables}
         self._to_ns = to_ns
         self._stop = stop
         self._progress = progress
-        self._batch_rows = batch_rows
+        self._batch_rows = batch_rows or BATCH_ROWS
         self.damages: list[Damage] = []
         self.walk = Walk(Messages(self._rows), choice, from_ns)
         window = (from_ns or 0) / 1e6, to_ns / 1e6 if to_ns is not None else float("inf")
