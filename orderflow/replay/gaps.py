@@ -228,7 +228,7 @@ class SessionSurvey(SessionReplay):
         super()._timer(record)
         self._seen_ns = max(self._seen_ns, record.mono_ns)
 
-    def _give_ticks(self, recv_ns: int, mono_ns: int) -> None:
+    def _give_ticks(self, recv_ns: int, mono_ns: int, instrument: InstrumentId | None = None) -> None:
         self.last_recv_ns, self.last_mono_ns = recv_ns, mono_ns
 
     def _checkpoint(self, record: Checkpoint) -> None:
