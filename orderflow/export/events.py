@@ -120,31 +120,36 @@ class EventSpooler:
         self.least_ns: int | None = None  # shortest time from exchange to us, by both clocks
         self._folder = folder
         self._latency_ns = latency_ns
-        self._timed = True
+        self._received = True  # receive times are what they say
         self._depth = 0
+        self._fed: set[tuple[InstrumentId, int]] = set()
         self._offset_ns = 0  # our clock minus the exchange's
         self._local_ns = 0
         self._tapes: dict[InstrumentId, _Tape] = {}
         self._waiting = 0
 
     def session(self, session: Session, wanted: tuple[InstrumentId, ...]) -> None:
-        self._timed = session.timed
+        self._received = session.received
         self._depth = session.depth
+        self._fed.clear()
         self._offset_ns = 0
         for tape in self._tapes.values():
             tape.book.chained = False
             tape.book.depth = session.depth
 
+    def held(self, instrument: InstrumentId, depth: int) -> None:
+        self._fed.add((instrument, depth))
+
     def fact(self, fact: Instrument | ClockOffset) -> None:
         if isinstance(fact, Instrument):
             self.facts[fact.id] = fact
-        elif self._timed:
+        elif self._received:
             self._offset_ns = round(fact.offset_ms * 1e6)
 
     # --- messages
 
     def book(self, number: int, update: BookUpdate, raw: bytes) -> None:
-        if update.depth != self._depth:  # a topic recorded beside
+        if (update.instrument, update.depth) not in self._fed:  # a topic recorded beside
             return
         tape = self._tape(update.instrument)
         book = tape.book
@@ -192,7 +197,7 @@ class EventSpooler:
 
     def image(self, image: Image) -> None:
         """How old the state is nobody knows: a second, or as old as the last change that was seen."""
-        if image.depth != self._depth:
+        if (image.instrument, image.depth) not in self._fed:
             return
         tape = self._tape(image.instrument)
         local_ns = self._local(image.recv_ns)
@@ -223,7 +228,7 @@ class EventSpooler:
 
     def _local(self, recv_ns: int) -> int:
         """On the exchange's clock, as far as that is known, and never back."""
-        local_ns = recv_ns - self._offset_ns if self._timed else recv_ns + self._latency_ns
+        local_ns = recv_ns - self._offset_ns if self._received else recv_ns + self._latency_ns
         self._local_ns = max(self._local_ns, local_ns)
         return self._local_ns
 

@@ -117,18 +117,21 @@ class Messages:
         self._liquidations = rows.get("liquidations")
         self._tickers = rows.get("tickers")
         self._gaps = rows.get("gaps")
-        self._timed = True
+        self._noted = True  # when messages came
         self._wanted: tuple[InstrumentId, ...] = ()
 
     def session(self, session: Session, wanted: tuple[InstrumentId, ...]) -> None:
-        self._timed = session.timed
+        self._noted = session.received
         self._wanted = wanted
+
+    def held(self, instrument: InstrumentId, depth: int) -> None:
+        """Every book is in the table, whatever the engine made of it."""
 
     def fact(self, fact: Instrument | ClockOffset) -> None:
         """Not in any table."""
 
     def _received(self, recv_ns: int) -> int | None:
-        return recv_ns if self._timed else None
+        return recv_ns if self._noted else None
 
     def book(self, number: int, update: BookUpdate, raw: bytes) -> None:
         if not isinstance(self._book, BookRows):
@@ -156,7 +159,7 @@ class Messages:
             return
         key = image.instrument
         shared = (image.number, key.category.value, key.symbol, image.depth, "checkpoint")
-        exchange_ms = None if self._timed else image.recv_ns // 1_000_000
+        exchange_ms = None if self._noted else image.recv_ns // 1_000_000
         times = (self._received(image.recv_ns), exchange_ms, None, image.u, image.seq)
         self._book.add((*shared, *times), _as_text(image.bids), _as_text(image.asks))
 

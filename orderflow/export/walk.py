@@ -53,7 +53,10 @@ class Visitor(Protocol):
     """Told what a walk finds, in order. `number` counts the received messages of the whole recording from 0."""
 
     def session(self, session: Session, wanted: tuple[InstrumentId, ...]) -> None:
-        """A session begins; `session.timed` False: its receive times are made up."""
+        """A session begins; `session.received` False: nobody noted when its messages came."""
+
+    def held(self, instrument: InstrumentId, depth: int) -> None:
+        """The engine's book of `instrument` was made of messages of this depth; others were recorded beside."""
 
     def book(self, number: int, update: BookUpdate, raw: bytes) -> None: ...
     def trades(self, number: int, trades: list[Trade], raw: bytes) -> None: ...
@@ -109,7 +112,7 @@ class Walk:
         self._unsure: set[InstrumentId] = set()  # no snapshot of the engine's topic since the last hole
         self._books: dict[tuple[InstrumentId, int], Book] = {}  # with depth; only until the window opens
         self._session: Session | None = None
-        self._depth = 0  # of the books that the engine held; other topics may have been recorded beside
+        self._fed: set[tuple[InstrumentId, int]] = set()  # what the engine's books were made of; others lie beside
         self._damage: tuple[int, Damage] | None = None  # not told yet: what comes next says how long it lasted
         self._handlers: dict[type, Callable[..., None]] = {
             Session: self._begin,
@@ -140,7 +143,7 @@ class Walk:
             return
         self._end_damage(session.started_ns)
         self._session = session
-        self._depth = session.depth
+        self._fed.clear()
         self._codecs.clear()
         self._wanted.clear()
         self._books.clear()
@@ -151,6 +154,10 @@ class Walk:
     def _opened(self, record: Opened) -> None:
         if record.connection not in self._codecs:
             self._codecs[record.connection] = FeedCodec(TopicTable(record.category))
+        if not record.topics:
+            for symbol, depth in record.books:
+                self._fed.add((InstrumentId(record.category, symbol), depth))
+                self._visitor.held(InstrumentId(record.category, symbol), depth)
 
     def _events(self, record: Control | Given) -> None:
         for wire in record.events:
@@ -205,7 +212,7 @@ class Walk:
         return wanted
 
     def _book(self, update: BookUpdate, raw: bytes) -> None:
-        if update.snapshot and update.depth == self._depth:
+        if update.snapshot and (update.instrument, update.depth) in self._fed:
             self._unsure.discard(update.instrument)
         if self._open:
             self._visitor.book(self.messages, update, raw)
@@ -281,11 +288,12 @@ class Walk:
             if key not in self._unsure or image.state not in CHAINED or not self._wants(key):
                 continue
             self._unsure.discard(key)
+            depth = max((depth for fed, depth in self._fed if fed == key), default=0)
             self._restore(
                 Image(
                     number=self.messages,
                     instrument=key,
-                    depth=self._depth,
+                    depth=depth,
                     recv_ns=record.recv_ns,
                     u=image.u,
                     seq=image.seq,

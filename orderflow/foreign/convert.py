@@ -112,7 +112,8 @@ class Import:
     def write(self, plan: Plan, folder: Path) -> Imported:
         """Write the recording. Raises: ConfigError when `folder` is there; OSError, and then nothing is left."""
         refuse_existing(folder)
-        aside = folder.with_name(f"{folder.name}.importing")
+        place = folder.absolute()
+        aside = place.with_name(f"{place.name}.importing")
         _prepare(aside)
         writer = RecordingWriter(aside, _POLICY, plan.session, clock=lambda: plan.first_ns)
         try:
@@ -121,8 +122,8 @@ class Import:
             topics = self._write_all(writer, plan, aside)
             written = writer.statistics().bytes
             (aside / _MARK).unlink()
-            aside.rename(folder)  # fails when somebody else made one meanwhile that is not empty
-            sync_folder(folder.parent)
+            aside.rename(place)  # fails when somebody else made one meanwhile that is not empty
+            sync_folder(place.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 writer.close(None)

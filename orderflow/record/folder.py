@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MANIFEST: Final = "manifest.jsonl"
 LOCK: Final = ".lock"
+_LONGEST_LINE: Final = 65_536
+"""Of a manifest; what is longer is none of ours."""
 
 
 class ManifestLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +50,7 @@ def read_manifest(folder: Path) -> dict[str, ManifestLine]:
     lines: dict[str, ManifestLine] = {}
     try:
         with (folder / MANIFEST).open("rb") as file:
-            for text in file:
+            while text := file.readline(_LONGEST_LINE):
                 try:
                     line = _line.decode(text)
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

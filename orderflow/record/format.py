@@ -31,6 +31,8 @@ SUFFIX: Final = ".ofr"
 BLOCK_MAGIC: Final = b"OFRB"
 MAX_PAYLOAD: Final = 64 << 20
 """Of one block, unpacked. A reader refuses more before it allocates anything."""
+MAX_RECORDS: Final = 1 << 20
+"""Of one block, and messages of one record: what 64 MiB of nothing could make of the memory otherwise."""
 STORED: Final = 0
 ZSTD: Final = 1
 
@@ -220,7 +222,11 @@ def unpack_payload(header: BlockHeader, payload: bytes, decompressor: zstandard.
 def parse_records(raw: bytes) -> Iterator[Record]:
     """The records of one unpacked payload; kinds from later versions are left out. Raises: ValueError."""
     at, end = 0, len(raw)
+    records = 0
     while at < end:
+        records += 1
+        if records > MAX_RECORDS:
+            raise ValueError(f"more than {MAX_RECORDS} records in a block")
         if end - at < _RECORD.size:
             raise ValueError("a record is cut short")
         kind, length = _RECORD.unpack_from(raw, at)
@@ -250,6 +256,8 @@ def _parse_frames(raw: bytes, at: int, length: int) -> Frames:
     begin = at + fixed + 4 * count
     if begin > at + length:
         raise ValueError("a frames record is cut short")
+    if count > MAX_RECORDS:
+        raise ValueError(f"more than {MAX_RECORDS} messages in a record")
     if count == 1:  # nearly all of them in a calm market
         messages = [raw[begin : at + length]]
         total = int.from_bytes(raw[at + fixed : begin], "little")

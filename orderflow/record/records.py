@@ -58,8 +58,8 @@ class Session(_Note, frozen=True, kw_only=True, tag="session"):
     """First record of every file: what is needed to make the same engine again.
 
     `timed`: the recording holds the times of timers and ticks; False (imports): a replay makes them. `clock`: what the
-    times of messages are: `receive`, or `exchange` (imports) where nobody noted when they came; then there is no
-    latency to be had from them.
+    times of messages are: `receive`, or `exchange` (imports) where nobody noted when they came; None: `receive` if
+    `timed`, else `exchange`.
     """
 
     session: str
@@ -73,8 +73,13 @@ class Session(_Note, frozen=True, kw_only=True, tag="session"):
     started_ns: int
     timed: bool = True
     source: str = "live"
-    clock: str = "receive"
+    clock: str | None = None
     plugins: list[str] = []
+
+    @property
+    def received(self) -> bool:
+        """Whether the times of messages are when they came; if not, no latency is to be had from them."""
+        return self.timed if self.clock is None else self.clock == "receive"
 
 
 class Opened(_Note, frozen=True, kw_only=True, tag="opened"):

@@ -128,7 +128,7 @@ class SessionReplay:
             [(key, session.depth) for key in self._wanted],
             msgspec.structs.replace(session.book, **choice.book),
             msgspec.structs.replace(session.metrics, **choice.metrics),
-            received=session.clock == "receive",
+            received=session.received,
         )
         self._connections: dict[int, _Connection] = {}
         self._links: set[str] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING
@@ -119,7 +120,8 @@ def test_zips_of_other_kinds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x.gz", "x.zip"])
 def test_a_cut_file_gives_what_came_before(tmp_path: Path, name: str) -> None:
-    sample = [os.urandom(20).hex().encode() for _ in range(40_000)]
+    generator = random.Random(11)
+    sample = [generator.randbytes(20).hex().encode() for _ in range(40_000)]
     path = lines(tmp_path / name, sample)
     data = path.read_bytes()
     if name == "x.gz":
@@ -136,7 +138,7 @@ def test_a_cut_file_gives_what_came_before(tmp_path: Path, name: str) -> None:
         read()
     assert is_damage(caught.value)
     assert 0 < caught.value.offset <= path.stat().st_size
-    assert 1000 < len(found) < len(sample)
+    assert len(found) > 1000
     assert found[:1000] == sample[:1000]
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orderflow.core.errors import RecordingError
 from orderflow.core.types import Category
-from orderflow.record.format import FILE_HEADER_BYTES
+from orderflow.record import format
+from orderflow.record.format import FILE_HEADER_BYTES, Encoder, pack_block
 from orderflow.record.reader import BlockStart, Damage, open_recording, read_file, survey
-from orderflow.record.records import End, Frames, Session
+from orderflow.record.records import End, Frames, Session, Timer
 from tests.record.tapes import T0, simple_tape
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +140,38 @@ def test_a_folder_reads_as_its_sessions_and_files_in_order(tmp_path: Path) -> No
     (damage,) = recording.damages
     assert (damage.reason, damage.offset) == ("foreign", 0)
     assert next(iter(recording.records())) is damage
+
+
+def test_a_file_of_another_version_among_ours(tmp_path: Path) -> None:
+    simple_tape(tmp_path)
+    other = bytearray(simple_tape(tmp_path / "other").read_bytes())
+    other[8] = 2
+    (tmp_path / "99990101T000000Z-00000000-00000.ofr").write_bytes(other)
+    recording = open_recording(tmp_path)
+    assert [(damage.reason, damage.offset) for damage in recording.damages] == [("version", 8)]
+    assert len(list(recording.messages())) == 61
+
+
+@pytest.mark.parametrize("empty", [Timer(0, 0), Frames(1, 1, T0, 0, [b""] * 2000)], ids=["records", "messages"])
+def test_a_block_that_unpacks_to_endless_nothing_is_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: Timer | Frames
+) -> None:
+    """64 MiB of it are a few kB in the file."""
+    path = simple_tape(tmp_path)
+    encoder = Encoder()
+    for _ in range(2000):
+        if isinstance(empty, Timer):
+            encoder.timer(0, 0)
+        else:
+            encoder.frames(1, empty.messages, T0, 0)
+            break
+    content = path.read_bytes()
+    path.write_bytes(content + pack_block(encoder.take(), zstandard.ZstdCompressor()))
+    monkeypatch.setattr(format, "MAX_RECORDS", 1000)
+    damages = [item for item in open_recording(path).records() if isinstance(item, Damage)]
+    assert [(damage.reason, damage.offset) for damage in damages] == [("block", len(content))]
+    assert "more than 1000" in damages[0].detail
+    assert len(list(open_recording(path).messages())) == 61
 
 
 @pytest.mark.parametrize("kind", ["nothing", "empty", "foreign", "folder", "pipe"])

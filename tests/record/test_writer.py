@@ -223,3 +223,9 @@ def test_kill_9_costs_nothing_that_was_synced(tmp_path: Path) -> None:
 
 def test_a_closed_tape_ends_with_an_end(tmp_path: Path) -> None:
     assert list(open_recording(simple_tape(tmp_path)).records())[-1] == End(reason="stopped")
+
+
+def test_an_endless_line_in_the_manifest_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").write_bytes(b"x" * 200_000 + b"\n")
+    path = simple_tape(tmp_path)
+    assert list(read_manifest(tmp_path)) == [path.name]
