@@ -33,7 +33,7 @@ from orderflow import __version__
 from orderflow.bybit.protocol import plan_links
 from orderflow.core.engine import Engine
 from orderflow.core.errors import FatalFeedError, OrderflowError
-from orderflow.core.text import escape_text, plain_decimal
+from orderflow.core.text import counted, escape_text, plain_decimal
 from orderflow.core.types import (
     Alert,
     BookStateChanged,
@@ -709,11 +709,11 @@ class Monitor:
             told = ", ".join(f"{count} {topic}" for topic, count in sorted(counts.items())) or "none"
             notes.append(f"private messages: {told}")
         if self._alerts.dropped:
-            notes.append(f"{self._alerts.dropped} alerts were dropped because more came than could be shown")
+            notes.append(f"{counted(self._alerts.dropped, 'alert')} dropped because more came than could be shown")
         if self._private.dropped:
-            notes.append(f"{self._private.dropped} private messages were dropped because plugins were too slow")
+            notes.append(f"{counted(self._private.dropped, 'private message')} dropped because plugins were too slow")
         if lost := self._isolates.statistics().overruns:
-            notes.append(f"{lost} calls of isolated plugins were dropped because the plugins were too slow")
+            notes.append(f"{counted(lost, 'call')} of isolated plugins dropped because the plugins were too slow")
         if self._recorder is not None:
             notes.append(_recording_note(self._recorder))
         return Summary(

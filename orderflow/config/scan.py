@@ -15,6 +15,7 @@ from orderflow.config.origin import Leaf
 from orderflow.config.problems import problem, suggest, value_text
 from orderflow.config.schema import Kind
 from orderflow.config.values import Refused, convert
+from orderflow.hooks.configs import is_sensitive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -136,7 +137,8 @@ class Scan:
         if token := self._token_in(value):
             raise Unusable(f"begins with {token}, which is never evaluated; expected a plain value")
         if reason := _unusable(value):
-            raise Unusable(reason)
+            private = self._secret or any(is_sensitive(part) for part in path)
+            raise Unusable(reason, "" if private else value_text(value))
         return Leaf(value, self._origin(path))
 
     def _token_in(self, value: Any, depth: int = 0) -> str | None:

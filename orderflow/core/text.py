@@ -49,6 +49,11 @@ def escape_bytes(data: bytes | bytearray | memoryview, limit: int = 200) -> str:
     return _bounded(pieces, len(data), "bytes", limit)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 alert`, `2 alerts`, `0 alerts`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def plain_decimal(value: float, decimals: int | None = None) -> str:
     """`value` as exact decimal text, never with an exponent and never rounded: 1e-07 -> `0.0000001`.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from orderflow.core.errors import ConfigError
-from orderflow.core.text import escape_text
+from orderflow.core.text import counted, escape_text
 from orderflow.hooks import samples, templates
 from orderflow.hooks.discovery import Origin, Source, access_fault, discover, name_fault
 from orderflow.hooks.host import PluginHost
@@ -130,6 +130,9 @@ def new_plugin(name: str, folder: Path | str = DEFAULT_FOLDER, taken: Iterable[s
     fault = name_fault(name) or (f"there is a plugin {name!r} already" if name in set(taken) else "")
     if fault:
         raise ConfigError(f"plugins new: {fault}")
+    shown = escape_text(str(folder), 1000)
+    if not str(folder).strip():
+        raise ConfigError("plugins new: --folder: got an empty name, expected a folder")
     into = Path(folder).expanduser()
     plugin, test = into / f"{name}.py", into / f"test_{name}.py"
     fields = {"name": name, "title": name.replace("_", " ").capitalize(), "test": test}
@@ -137,13 +140,18 @@ def new_plugin(name: str, folder: Path | str = DEFAULT_FOLDER, taken: Iterable[s
         into.mkdir(mode=0o755, parents=True, exist_ok=True)
         for path in (plugin, test):
             if path.exists():
-                raise FileExistsError(f"{path} exists and is left as it is")
+                raise ConfigError(f"plugins new: {escape_text(str(path), 1000)} exists and is left as it is")
         _write(plugin, templates.PLUGIN.substitute(fields))
         _write(test, templates.TEST.substitute(fields))
     except OSError as exc:
-        raise ConfigError(f"plugins new: {escape_text(str(exc), 1000)}") from exc
+        reason = "it is a file" if isinstance(exc, FileExistsError) else _lower(exc.strerror or "it cannot be had")
+        raise ConfigError(f"plugins new: {shown} cannot be written to: {reason}; give another --folder") from exc
     note = access_fault(into) or access_fault(plugin)
     return NewPlugin(name=name, plugin=str(plugin), test=str(test), folder=str(into), notes=(note,) if note else ())
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _write(path: Path, text: str) -> None:
@@ -228,8 +236,9 @@ def _check(source: Source, choice: PluginChoice) -> Checked:
     if result.state is PluginState.DISABLED:
         problems.append(f"it would be disabled: {result.last_error}")
     elif result.failures:
-        problems.append(f"{result.failures} of {result.calls} calls failed, last: {result.last_error}")
-    warnings = [f"{result.over_budget} calls took longer than {choice.budget_ms:g} ms"] if result.over_budget else []
+        problems.append(f"{result.failures} of {counted(result.calls, 'call')} failed, last: {result.last_error}")
+    slow = counted(result.over_budget, "call")
+    warnings = [f"{slow} took longer than {choice.budget_ms:g} ms"] if result.over_budget else []
     return Checked(
         name=source.name,
         where=where,
@@ -258,7 +267,7 @@ def format_check(report: CheckReport) -> str:
     lines: list[str] = []
     for plugin in report.plugins:
         verdict = "FAIL" if plugin.problems else "ok"
-        mean = "" if plugin.mean_ms is None else f", {plugin.alerts} alerts, {plugin.mean_ms:.3f} ms a call"
+        mean = "" if plugin.mean_ms is None else f", {counted(plugin.alerts, 'alert')}, {plugin.mean_ms:.3f} ms a call"
         lines.append(f"{verdict:<4}  {plugin.name}  {plugin.where}{mean}")
         lines += [f"      {text}" for text in plugin.problems]
         lines += [f"      warning: {text}" for text in plugin.warnings]

@@ -117,7 +117,7 @@ def sample_ticks() -> tuple[MetricsTick, ...]:
         ("linear:BTCUSDT", {"imbalance": -0.99, "latency_ms": 5000.0, "latency_error_ms": 1.0}),
         ("linear:BTCUSDT", {"bid": None}),
         ("linear:BTCUSDT", {"latency_ms": -20.0, "latency_negative": 3}),
-        (inverse, {"base_coin": None, "liquidity": None, "imbalance": None, "price_decimals": None}),
+        (inverse, {"base_coin": None, "price_decimals": None, "size_decimals": None}),
         ("linear:BTCUSDT", {"bid": 50_000.0, "ask": 50_000.0}),
         ("linear:BTCUSDT", {"state": "suspect", "reason": "gap"}),
         ("linear:BTCUSDT", {"state": "stale", "book_age_ms": 60_000.0}),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from orderflow.core.text import escape_text
+from orderflow.core.text import counted, escape_text
 from orderflow.core.types import AlertKind
 from orderflow.core.units import NS
 from orderflow.replay.sinks import Silent
@@ -120,9 +120,12 @@ def format_reports(reports: Iterable[RuleReport], watched_s: dict[str, float], s
     lines = [f"watched: {hours or 'nothing'}"]
     for report in reports:
         name = f"{escape_text(report.plugin, 60)}.{escape_text(report.rule, 60)}"
-        parts = [f"{name} {escape_text(report.instrument, 60)} ({report.severity})", f"raised {report.raised} times"]
+        parts = [
+            f"{name} {escape_text(report.instrument, 60)} ({report.severity})",
+            f"raised {counted(report.raised, 'time')}",
+        ]
         if report.notices:
-            parts.append(f"{report.notices} notices")
+            parts.append(counted(report.notices, "notice"))
         if report.raised:
             parts.append(f"{format_duration(report.seconds)} in all ({report.share:.1%})")
             parts.append(f"longest {format_duration(report.longest_s)}")

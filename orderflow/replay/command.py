@@ -14,7 +14,7 @@ import msgspec
 from orderflow import bundled, logs
 from orderflow.config.load import load
 from orderflow.core.errors import ConfigError, MisuseError, RecordingError
-from orderflow.core.text import escape_text
+from orderflow.core.text import counted, escape_text
 from orderflow.hooks.setup import log_problems, set_up
 from orderflow.record.reader import open_recording
 from orderflow.record.records import Session
@@ -179,7 +179,8 @@ def replay(args: argparse.Namespace, options: Mapping[str, object]) -> int:
         messages = _drive(job, window, stop, speed=speed, progress=quiet)
     stdout.flush()
     sys.stderr.write(
-        f"replayed {messages} messages: {window.ticks} ticks, {window.alerts} alerts, sha256 {window.sha256}\n"
+        f"replayed {counted(messages, 'message')}: {counted(window.ticks, 'tick')}, {counted(window.alerts, 'alert')}, "
+        f"sha256 {window.sha256}\n"
     )
     return 0
 

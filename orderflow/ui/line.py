@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from orderflow.core.text import escape_text, plain_decimal
+from orderflow.core.text import counted, escape_text, plain_decimal
 from orderflow.core.types import (
     Alert,
     AlertKind,
@@ -268,8 +268,9 @@ def format_start(version: str, env: str, instruments: Iterable[str], interval_s:
 def format_summary(summary: Summary, look: Look) -> str:
     """Several lines: totals, each book's last state, latency percentiles per hop, notes."""
     counts = (
-        f"{summary.messages} messages | {summary.refused} refused | {summary.gaps} gaps | {summary.resyncs} resyncs | "
-        f"{summary.reconnects} reconnects | {summary.alerts} alerts"
+        f"{counted(summary.messages, 'message')} | {summary.refused} refused | {counted(summary.gaps, 'gap')} | "
+        f"{counted(summary.resyncs, 'resync')} | {counted(summary.reconnects, 'reconnect')} | "
+        f"{counted(summary.alerts, 'alert')}"
     )
     head = _dress("📋", f"Summary after {format_duration(summary.uptime_s)} | {counts}", look, "\x1b[1m")
     lines = [head, *(f"  {_book_summary(tick, look)}" for tick in summary.books)]

@@ -251,7 +251,11 @@ FILE_PROBLEMS = [
         "[default.plugins]\nenable = ['x']",
         "plugins.enable: expected a plugin's table, or a setting of [plugins]; did you mea",
     ),
-    ("[default.plugins.spread]\nx = nan", "settings.toml:2: plugins.spread.x: expected a finite number"),
+    ("[default.plugins.spread]\nx = nan", "settings.toml:2: plugins.spread.x = nan: expected a finite number"),
+    (
+        "[default.plugins.spread]\nhook_token = nan",
+        "settings.toml:2: plugins.spread.hook_token = nan: expected a finite number",
+    ),
     ("[default.plugins.spread]\n'a b' = 1", "plugins.spread.a b: expected a name of letters"),
     ("[default.plugins.spread]\na.b.c.d.e.f.g.h = 1", "expected at most 8 tables inside one another"),
     ("[default.plugins.spread]\nx = [[[[[[[[[[1]]]]]]]]]]", "expected at most 8 lists inside one another"),

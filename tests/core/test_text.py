@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orderflow.core.text import escape_bytes, escape_text, plain_decimal
+from orderflow.core.text import counted, escape_bytes, escape_text, plain_decimal
 
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text("a\x1b[31m\n\u202e\u0301\U000e0100\ud800")
 
@@ -116,3 +116,8 @@ def test_every_float_reads_back(value: float) -> None:
 def test_no_text_for_what_is_no_number(value: float) -> None:
     with pytest.raises(ValueError, match="no decimal text"):
         plain_decimal(value)
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 alerts"), (1, "1 alert"), (2, "2 alerts")])
+def test_one_of_a_kind_has_no_s(number: int, text: str) -> None:
+    assert counted(number, "alert") == text

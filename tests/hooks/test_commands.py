@@ -38,6 +38,24 @@ def open_umask() -> Iterator[None]:
     os.umask(before)
 
 
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("a_file", "a_file cannot be written to: it is a file; give another --folder"),
+        ("a_file/inside", "a_file/inside cannot be written to: not a directory; give another --folder"),
+        (" ", "--folder: got an empty name, expected a folder"),
+    ],
+)
+def test_new_says_what_stands_in_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").write_text("x")
+    with pytest.raises(ConfigError) as caught:
+        new_plugin("whale", place)
+    assert str(caught.value) == f"plugins new: {says}"
+
+
 def test_list_names_what_runs_what_could_and_what_cannot(folder: Path) -> None:
     write_plugin(folder, "bad", text="x = 1\n")
     write_plugin(folder, "idle", text="raise SystemExit\n")
