@@ -254,7 +254,7 @@ FILE_PROBLEMS = [
     ("[default.plugins.spread]\nx = nan", "settings.toml:2: plugins.spread.x = nan: expected a finite number"),
     (
         "[default.plugins.spread]\nhook_token = nan",
-        "settings.toml:2: plugins.spread.hook_token = nan: expected a finite number",
+        "settings.toml:2: plugins.spread.hook_token: expected a finite number",
     ),
     ("[default.plugins.spread]\n'a b' = 1", "plugins.spread.a b: expected a name of letters"),
     ("[default.plugins.spread]\na.b.c.d.e.f.g.h = 1", "expected at most 8 tables inside one another"),
