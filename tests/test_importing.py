@@ -14,7 +14,7 @@ import pytest
 from orderflow.cli import main
 from orderflow.foreign.convert import Import
 from orderflow.importing import progress_text
-from orderflow.record.reader import open_recording
+from orderflow.record.reader import Damage, open_recording
 from tests.foreign.made import books, contract_trades, lines
 
 if TYPE_CHECKING:
@@ -95,6 +95,15 @@ def test_refusals_are_exit_code_2(
     assert [path.name for path in tmp_path.iterdir()] == ["good.jsonl"]
 
 
+def test_a_replay_of_a_foreign_file_names_the_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = lines(tmp_path / "x.data.zip", books(100, 5))
+    assert main(["replay", str(path)]) == 2
+    assert (
+        "not a recording of orderflow; archives, trade files and JSON lines: orderflow import"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from orderflow.record.writer import RecordingWriter
 
@@ -117,26 +126,29 @@ def test_progress_of_both_passes(tmp_path: Path) -> None:
     assert plan.depth == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+HELD = """\
+import sys
+from orderflow.foreign import convert
+from orderflow.cli import main
+take = convert._Tape.take
+def slow(self, arrival):
+    take(self, arrival)
+    if self.topics.get("orderbook") == 1000:
+        print("half", flush=True)
+        sys.stdin.read()
+convert._BLOCK_BYTES = 1000
+convert._Tape.take = slow
+sys.exit(main(["import", "x.jsonl", "--out", "tape"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_in_the_middle(tmp_path: Path, number: signal.Signals) -> None:
     """The import waits for us in the middle of the file: it cannot end before the signal comes."""
     path = lines(tmp_path / "x.jsonl", books(100, 2000))
-    script = (
-        "import sys\n"
-        "from orderflow.foreign import convert\n"
-        "from orderflow.cli import main\n"
-        "take = convert._Tape.take\n"
-        "def slow(self, arrival):\n"
-        "    take(self, arrival)\n"
-        "    if self.topics.get('orderbook') == 1000:\n"
-        "        print('half', flush=True)\n"
-        "        sys.stdin.read()\n"
-        "convert._Tape.take = slow\n"
-        f"sys.exit(main(['import', {path.name!r}, '--out', 'tape']))\n"
-    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-c", HELD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env=environment,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -144,6 +156,17 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) 
         assert process.stdout.readline() == "half\n"
         assert (tmp_path / "tape.importing").is_dir()
         process.send_signal(number)
-        assert process.wait(30) == 130
-        assert "nothing was left behind" in process.stderr.read()
-    assert [found.name for found in tmp_path.iterdir()] == ["x.jsonl"]
+        code = process.wait(30)
+        said = process.stderr.read()
+    assert not (tmp_path / "tape").exists()
+    if number != signal.SIGKILL:
+        assert code == 130
+        assert "nothing was left behind" in said
+        assert [found.name for found in tmp_path.iterdir()] == ["x.jsonl"]
+    else:
+        left = open_recording(tmp_path / "tape.importing")
+        assert 0 < len(list(left.messages())) < 2000
+        assert [damage.reason for damage in left.records() if isinstance(damage, Damage)] == ["torn"]
+        assert main(["import", str(path), "--out", "tape"]) == 0
+        assert len(list(open_recording(tmp_path / "tape").messages())) == 2000
+        assert sorted(found.name for found in tmp_path.iterdir()) == ["tape", "x.jsonl"]

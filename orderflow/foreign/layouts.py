@@ -30,6 +30,9 @@ _NANO_STAMPED: Final = re.compile(rb"([0-9]{19}) (\{.*)", re.DOTALL)
 _TOPIC: Final = re.compile(r"[A-Za-z]+(?:\.[A-Za-z0-9_\-]+){0,3}\Z", re.ASCII)
 _LEGACY_TOPIC: Final = re.compile(r"orderBook|trade\.|instrument_info|klineV2|candle\.|insurance$")
 _LEGACY_ADDRESS: Final = re.compile(r"/(?:realtime|spot/quote|quote/ws|contract/|perpetual/|unified/)")
+_MAX_NAME_CHARS: Final = 64
+"""Of topics and connections."""
+_MAX_CONNECTIONS: Final = 10_000
 _PATIENCE: Final = 1000
 """Lines without a single message before a file is taken for something else."""
 
@@ -116,6 +119,8 @@ class MessageLines:
             record = _record.decode(line)
         except _UNREADABLE as error:
             raise LineProblem(f"no record of a recorder: {error}") from None
+        if len(record.conn) > _MAX_NAME_CHARS:
+            raise LineProblem(f"no connection: {record.conn[:60]!r}")
         if record.d is not None:
             yield from self._liquidations(record)
         elif record.t == "recv":
@@ -133,7 +138,7 @@ class MessageLines:
             except _UNREADABLE as error:
                 raise LineProblem(f"no liquidation: {error}") from None
             topic = f"liquidation.{event.symbol}"
-            if _TOPIC.match(topic) is None:
+            if len(topic) > _MAX_NAME_CHARS or _TOPIC.match(topic) is None:
                 raise LineProblem(f"no symbol: {event.symbol[:40]!r}")
             ts_ms = check_ms(event.updatedTime)
             raw = b'{"topic":"%b","type":"snapshot","ts":%d,"data":%b}' % (topic.encode(), ts_ms, bytes(row))
@@ -152,7 +157,7 @@ class MessageLines:
             return Heard(recv_ns, None, category or self._category or Category.LINEAR, connection, "", raw)
         if _LEGACY_TOPIC.match(topic) is not None:
             raise _Legacy(f"topic {topic[:60]}")
-        if _TOPIC.match(topic) is None:
+        if len(topic) > _MAX_NAME_CHARS or _TOPIC.match(topic) is None:
             raise LineProblem(f"no topic: {topic[:60]!r}")
         ts_ms = check_ms(head.ts) if head.ts is not None else None
         return Heard(recv_ns, ts_ms, category or self._category or category_of_keys(raw, topic), connection, topic, raw)
@@ -160,6 +165,8 @@ class MessageLines:
     def _address(self, connection: str, text: str) -> None:
         found = _ADDRESS.search(text)
         if found is not None:
+            if len(self._addresses) >= _MAX_CONNECTIONS and connection not in self._addresses:
+                raise LineProblem(f"more than {_MAX_CONNECTIONS} connections")
             self._addresses[connection] = Category(found[1])
         elif (other := _OTHER_ADDRESS.search(text)) is not None and _LEGACY_ADDRESS.search(other[0]) is not None:
             raise _Legacy(f"address {other[0]}")

@@ -169,7 +169,7 @@ def _connect(
         key = topic.category, topic.connection
         connection = connections.get(key)
         if connection is None:
-            link = topic.category.value + (f" {topic.connection}"[:60] if topic.connection else "")
+            link = topic.category.value + (f" {escape_text(topic.connection, 60)}" if topic.connection else "")
             connection = connections[key] = Connection(len(connections) + 1, link, topic.category, [])
         if (topic.category, topic.name) in fed:
             instrument, depth = fed[topic.category, topic.name]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TRADES_PER_MESSAGE: Final = 1024
 """The exchange's own limit."""
 ROWS_IN_MEMORY: Final = 200_000
+_LONGEST_HEADER: Final = 4096
 _ALIASES: Final = {
     "time": ("ts_ms", "timestamp", "time"),
     "price": ("price",),
@@ -211,5 +212,8 @@ def _rows_of(file: IO[bytes]) -> Iterator[Row]:
 
 
 def looks_like_header(line: bytes) -> bool:
-    """Whether the first line of a file names columns."""
-    return b"," in line and not line.lstrip().startswith((b"{", b"[")) and not line[:1].isdigit()
+    """Whether the first line of a file names columns: at least two of a trade's."""
+    if line.startswith((b"{", b"[")) or len(line) > _LONGEST_HEADER:
+        return False
+    names = {cell.strip(b' "').lower().decode("ascii", "replace") for cell in line.split(b",")}
+    return sum(not names.isdisjoint(aliases) for aliases in _ALIASES.values()) > 1

@@ -106,6 +106,8 @@ def test_the_protocols_before_are_refused_by_name(line: bytes) -> None:
         (b'{"a":1}', "no message of Bybit V5"),
         (b'{"topic":"x y"}', "no topic"),
         (b'{"topic":5}', "no message"),
+        (b'{"topic":"tickers.%b","ts":1790000000000}' % (b"A" * 60), "no topic"),
+        (b'{"t":"recv","conn":"%b","ts":1790000000.5,"data":"{}"}' % (b"A" * 65), "no connection"),
         (RAW[:-1], "no message"),
         (RAW.replace(b'"ts":1790000000000', b'"ts":12'), "impossible time: 12 ms"),
         (RAW.replace(b'"ts":1790000000000', b'"ts":99999999999999'), "impossible time"),
@@ -133,6 +135,14 @@ def test_a_file_without_messages_is_given_up_after_a_thousand_lines() -> None:
             list(reader.read(number, b"hello"))
     with pytest.raises(RecordingError, match="no Bybit V5 message in the first 1000 lines"):
         list(reader.read(1000, b"hello"))
+
+
+def test_connections_without_end_are_not_all_remembered() -> None:
+    reader = MessageLines("x", None)
+    for number in range(1, 10_001):
+        list(reader.read(number, b'{"t":"connect","conn":"%d","addr":"%b"}' % (number, ADDRESS.encode())))
+    with pytest.raises(RecordingError, match="more than 10000 connections"):
+        list(reader.read(10_001, b'{"t":"connect","conn":"x","addr":"%b"}' % ADDRESS.encode()))
 
 
 @given(st.binary(max_size=80))
