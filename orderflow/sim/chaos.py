@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import msgspec
 import trio
 
-from orderflow.sim.faultlist import CORRUPTIONS, Fault, parse_fault
+from orderflow.sim.faultlist import CORRUPTIONS, KINDS, Fault, parse_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orderflow.sim.faultplan import FaultPlan
 
 UNUSED_S: Final = 15.0
+FAULTY: Final = KINDS["certificate"].choices["how"]
 
 Topic = tuple[str, str]
 """(category, topic)"""
@@ -31,7 +32,7 @@ class Recipe(msgspec.Struct, frozen=True):
 
     Args:
         spec: as `parse_fault` reads it, with `{topic}` scope or `{category}` scope added, and places for numbers.
-        scope: topic, category (every link of it), or rest.
+        scope: topic, category (every link of it), rest or tls.
         weight: how often, compared with the others.
         story: what an onlooker is told.
         span: (least, most) seconds for `{s}` in the spec.
@@ -87,6 +88,21 @@ RECIPES: Final = (
 )
 
 
+TLS_RECIPES: Final = (
+    Recipe("certificate:how={certificate},for={s}", "tls", 2, "a bad certificate ({certificate})", (1.0, 4.0)),
+)
+"""For an exchange that makes its own certificates (`--tls`)."""
+
+OUTAGES: Final = (
+    Recipe("reset-upgrade:for={s}", "category", 1, "no upgrade comes through", (2.0, 8.0)),
+    Recipe("silent:n=1,for=60", "category", 1, "silence in answer to the next upgrade"),
+    Recipe("pong-lost:for={s}", "category", 1, "no pongs", (1.0, 3.0)),
+    Recipe("black-hole:seconds={s}", "category", 1, "everything swallowed", (0.5, 3.0)),
+    Recipe("goodbye", "category", 1, "a close frame, and then more data"),
+)
+"""For clients with short deadlines."""
+
+
 def watchable() -> tuple[Recipe, ...]:
     """Those whose consequences an onlooker can see, for the demo."""
     seen = (
@@ -127,10 +143,19 @@ class Chaos:
         (recipe,) = rng.choices(self._recipes, [recipe.weight for recipe in self._recipes])
         category, topic = rng.choice(self._topics)
         numbers = {"s": f"{rng.uniform(*recipe.span):.2f}", "corruption": rng.choice(CORRUPTIONS)}
+        numbers["certificate"] = rng.choice(FAULTY)
         spec = recipe.spec.format(**numbers)
-        scope = {"topic": f"category={category},topic={topic}", "category": f"category={category}", "rest": ""}
-        spec += f"{',' if ':' in spec else ':'}{scope[recipe.scope]}"
-        where = {"topic": f"{category} {topic}", "category": f"{category} link", "rest": "REST"}[recipe.scope]
+        scope = {
+            "topic": f"category={category},topic={topic}",
+            "category": f"category={category}",
+            "rest": "",
+            "tls": "",
+        }
+        if scope[recipe.scope]:
+            spec += f"{',' if ':' in spec else ':'}{scope[recipe.scope]}"
+        where = {"topic": f"{category} {topic}", "category": f"{category} link", "rest": "REST", "tls": "TLS"}[
+            recipe.scope
+        ]
         fault = parse_fault(spec)
         if fault.for_s == math.inf:  # where nobody is connected it must not wait for ever, nor pile up
             fault = msgspec.structs.replace(fault, for_s=UNUSED_S)

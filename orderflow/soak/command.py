@@ -48,12 +48,16 @@ def format_report(report: Report) -> str:
     facts, before, after = report.facts, report.before, report.after
     faults = sum(facts["faults"].values())
     lost = ", ".join(f"{count} {reason}" for reason, count in facts["losses"].items()) or "none"
+    memory = " -> ".join(f"{size / 2**20:.1f}" for size in facts["program_rss"]) or "unknown"
     lines += [
         f"{faults} faults of {len(facts['faults'])} kinds in {report.plan.duration_s:g} s, seed {report.plan.seed}; "
         f"{facts['connections']} connections; losses: {lost}",
+        f"{facts['freezes']} times stopped and continued, {facts['kills']} times killed, "
+        f"clock set {facts['clock_jumps']} times; starved for {facts['longest_starved_s']:g} s at the longest",
         f"{facts['gaps']} gaps seen ({facts['gaps_shown']} shown to books that were whole), "
         f"{facts['resyncs']} resyncs, {facts['refused']} messages refused, {facts['ticks_judged']} ticks judged",
-        f"memory {before.rss_bytes / 2**20:.0f} -> {after.rss_bytes / 2**20:.0f} MiB, "
+        f"program: {memory} MiB (second half {facts['program_growth'] / 2**20:+.2f} MiB); "
+        f"soak: {before.rss_bytes / 2**20:.0f} -> {after.rss_bytes / 2**20:.0f} MiB, "
         f"descriptors {before.descriptors} -> {after.descriptors}, tasks {before.tasks} -> {after.tasks}",
         "every promise was kept" if report.kept else "PROMISES WERE BROKEN",
     ]

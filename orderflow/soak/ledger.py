@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from orderflow.core.policy import LinkPolicy, RetryPolicy
+    from orderflow.soak.pace import Pace
     from orderflow.soak.watched import Diary
 
 _SLACK_S: Final = 0.1
 _FROZEN_MS: Final = 3_000  # no random fault freezes a connection for longer
 _SEEN_S: Final = 1.0  # how soon a gap must be seen
+_HEARD_S: Final = 3.0  # how far back time lost by the exchange may have held up what it hears
 
 
 class Event(msgspec.Struct):
@@ -91,10 +93,15 @@ class Ledger:
         decoder = msgspec.json.Decoder(Event)
         self.connections: dict[str, Connection] = defaultdict(Connection)
         self.faults: dict[str, int] = defaultdict(int)
+        self.troubles: list[Event] = []  # faults that happened
+        self.attempts_ms: list[int] = []  # clients that asked for a connection, whatever they got
         for line in lines:
             event = decoder.decode(line)
             if event.event == "fault":
                 self.faults[event.name] += 1
+                self.troubles.append(event)
+            if event.event in ("open", "tls") or (event.event == "botched" and event.target.startswith("/v5/public/")):
+                self.attempts_ms.append(event.ts)
             if event.conn:
                 self.connections[event.conn].take(event)
         self.opened = {key: it for key, it in self.connections.items() if it.opened_ms}
@@ -108,41 +115,66 @@ class Ledger:
                 if count > 1 + len(link.left_ms[topic]) + link.refusals:
                     yield f"{key}: {topic} subscribed {count} times, left {len(link.left_ms[topic])} times"
 
-    def resyncs(self, policy: LinkPolicy) -> Iterator[str]:
-        """Never more often than the policy allows."""
+    def resyncs(self, policy: LinkPolicy, pace: Pace) -> Iterator[str]:
+        """Never more often than the policy allows, as far as can be told from when it was heard.
+
+        Exempt: what lay unread on a connection the exchange had frozen. `pace`: of the exchange, which hears the first
+        of two requests as much later as it had no time to listen.
+        """
         for key, link in self.opened.items():
             for topic, times in link.left_ms.items():
                 told = [ms for ms in times if link.heard_at_once(ms)]
-                closest = min((later - earlier for earlier, later in pairwise(told)), default=1e9)
-                if closest < (policy.resync_interval_s - _SLACK_S) * 1000:
-                    yield f"{key}: {topic} resynced twice within {closest} ms"
+                for earlier, later in pairwise(told):
+                    apart_s = (later - earlier) / 1000 + pace.lost_s(earlier / 1000 - _HEARD_S, earlier / 1000)
+                    if apart_s < policy.resync_interval_s - _SLACK_S:
+                        yield f"{key}: {topic} resynced twice within {later - earlier} ms"
                 most = policy.resyncs_per_minute
-                if any(last - first < 60_000 for first, last in zip(times, times[most:], strict=False)):
-                    yield f"{key}: {topic} resynced more than {most} times in a minute"
+                for first, last in zip(told, told[most:], strict=False):
+                    lost_s = pace.lost_s(first / 1000 - _HEARD_S, first / 1000)
+                    if (last - first) / 1000 + lost_s < 60 - _SLACK_S:
+                        yield f"{key}: {topic} resynced more than {most} times in a minute"
 
-    def gaps(self, diaries: dict[str, Diary]) -> Iterator[str]:
-        """Every book that was live when it was shown a gap left `live` for it. `diaries`: by depth."""
+    def attempts(self, policy: RetryPolicy, clients: int) -> Iterator[str]:
+        """No window saw more attempts than the budgets of so many programs allow."""
+        most = policy.attempts_per_window * clients
+        window_ms = (policy.window_s - _SLACK_S) * 1000
+        for first, last in zip(self.attempts_ms, self.attempts_ms[most:], strict=False):
+            if last - first < window_ms:
+                yield f"more than {most} attempts in {last - first} ms, from {first} on"
+
+    def gaps(self, diaries: dict[str, Diary], paces: dict[str, Pace]) -> Iterator[str]:
+        """Every book that was live when it was shown a gap left `live` for it, within a second of the time it had.
+
+        `diaries`, `paces`: by depth. Exempt is only what cannot be seen: on a connection that ended before that second
+        was over, and on one that was frozen, so that nothing was shown until later.
+        """
         for key, link in self.opened.items():
             for event in link.gaps:
                 depth, symbol = event.topic.split(".")[1:]
-                if not link.lived_until(event.ts + _SEEN_S * 1000):
+                if depth not in diaries:
+                    continue  # somebody else's
+                patience_s = _patience_s(paces[depth], event.ts / 1000)
+                if not link.lived_until(event.ts + patience_s * 1000):
                     continue  # cut before anybody could see it
-                if not (link.heard_at_once(event.ts) and link.heard_at_once(event.ts + int(_SEEN_S * 1000))):
+                if not (link.heard_at_once(event.ts) and link.heard_at_once(event.ts + int(patience_s * 1000))):
                     continue  # frozen, so seen later
                 states = _history(diaries[depth], link.endpoint, symbol)
-                if not _saw_gap(states, event.ts / 1000):
+                if not _saw_gap(states, event.ts / 1000, patience_s):
                     yield f"{key}: {event.topic} was shown a gap of {event.lost} at {event.ts} and stayed live"
 
     def gap_count(self) -> int:
         return sum(len(link.gaps) for link in self.opened.values())
 
-    def reconnects(self, diaries: Iterable[Diary]) -> Iterator[str]:
-        """Links came up as often as the exchange opened connections to the end."""
+    def reconnects(self, diaries: Iterable[Diary], killed: int = 0) -> Iterator[str]:
+        """Links came up as often as the exchange opened connections to the end.
+
+        Exempt: one `up` per connection of each program that was killed before it could say so. `killed`: connections.
+        """
         ups = sum(
             change.state == "up" for diary in diaries for _, change in diary.changes if isinstance(change, LinkChanged)
         )
         spoke = sum(bool(link.subscribed) for link in self.opened.values())
-        if not spoke <= ups <= len(self.opened):
+        if not spoke - killed <= ups <= len(self.opened):
             yield f"{ups} times up, but {len(self.opened)} connections opened and {spoke} subscribed on"
 
 
@@ -156,12 +188,20 @@ def _history(diary: Diary, endpoint: str, symbol: str) -> list[tuple[float, Book
     ]
 
 
-def _saw_gap(states: list[tuple[float, BookStateChanged]], at_s: float) -> bool:
+def _patience_s(pace: Pace, at_s: float) -> float:
+    """A second, and what was lost of it, and of that ..."""
+    until_s = at_s + _SEEN_S
+    for _ in range(5):
+        until_s = at_s + _SEEN_S + pace.lost_s(at_s, until_s)
+    return until_s - at_s
+
+
+def _saw_gap(states: list[tuple[float, BookStateChanged]], at_s: float, patience_s: float) -> bool:
     """Whether the book was not live at that moment, or stopped being so soon after."""
     before = [change for when_s, change in states if when_s < at_s - 0.002]
     if before and before[-1].new is not LIVE:
         return True
-    return any(at_s - 0.002 <= when_s <= at_s + _SEEN_S and change.new is not LIVE for when_s, change in states)
+    return any(at_s - 0.002 <= when_s <= at_s + patience_s and change.new is not LIVE for when_s, change in states)
 
 
 def waits(diary: Diary, policy: RetryPolicy) -> Iterator[str]:
@@ -179,6 +219,15 @@ def waits(diary: Diary, policy: RetryPolicy) -> Iterator[str]:
             since_s, last = down.pop(change.link)
             if at_s - since_s < (last.retry_s or 0.0) - _SLACK_S:
                 yield f"{change.link}: tried again {at_s - since_s:.3f} s after a loss, not {last.retry_s}"
+
+
+def attempts(diary: Diary, policy: RetryPolicy, lives: int = 1) -> Iterator[str]:
+    """The budget over all links, as the program itself tells it; each of its `lives` begins with a fresh one."""
+    times = [at_s for at_s, it in diary.changes if isinstance(it, LinkChanged) and it.state == "connecting"]
+    most = policy.attempts_per_window * lives
+    for first_s, last_s in zip(times, times[most:], strict=False):
+        if last_s - first_s < policy.window_s - _SLACK_S:
+            yield f"more than {most} attempts in {last_s - first_s:.1f} s"
 
 
 def facts(ledger: Ledger) -> dict[str, Any]:

@@ -1,8 +1,15 @@
-"""One soak: warm up, break things for a while, let them heal, then hold all beside the exchange's records."""
+"""One soak: warm up, break things for a while, let them heal, then hold all beside the exchange's records.
+
+Three monitors watch the same books at three depths, so that their connections can be told apart:
+
+    depth 50     in this process, over wss with certificates that are wrong now and then
+    depth 200    in this process, with a wall clock that somebody sets now and then
+    depth 1000   `orderflow run` as a process of its own: recording, stopped and continued, killed and started again
+"""
 
 from __future__ import annotations
 
-import os
+import random
 import signal
 import tempfile
 from contextlib import AsyncExitStack
@@ -15,16 +22,22 @@ import trio
 
 from orderflow.core.types import Category, InstrumentId
 from orderflow.sim.catalogue import catalogue_by_id
-from orderflow.sim.chaos import RECIPES, Chaos
-from orderflow.sim.server import ServerPolicy, SimConfig, SimServer, serve
-from orderflow.soak import ledger as ledgers
+from orderflow.sim.chaos import OUTAGES, RECIPES, TLS_RECIPES, Chaos
+from orderflow.sim.server import PUBLIC_PATH, ServerPolicy, SimConfig, SimServer, serve
+from orderflow.sim.tls import OwnTls
 from orderflow.soak.compare import differences
-from orderflow.soak.watched import QUICK_LINK, QUICK_RETRY, Diary, Watched, open_watched, quick_settings
+from orderflow.soak.ledger import Ledger, facts
+from orderflow.soak.pace import Pace
+from orderflow.soak.process import Program, Tick
+from orderflow.soak.proofs import Check, Evidence, prove
+from orderflow.soak.usage import Usage, growth, usage
+from orderflow.soak.watched import Diary, SetClock, Watched, open_watched, quick_settings
 from orderflow.soak.witness import Witness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from orderflow.config.tree import Settings
     from orderflow.core.types import MetricsTick
 
 BOOKS: Final = (
@@ -33,11 +46,13 @@ BOOKS: Final = (
     InstrumentId(Category.INVERSE, "BTCUSD"),
     InstrumentId(Category.SPOT, "BTCUSDT"),
 )
-DEPTHS: Final = (50, 200)
-WARM_UP_S: Final = 1.5
-HEAL_S: Final = 60.0
-SETTLE_S: Final = 3.0
-GROWTH_BYTES: Final = 64 * 1024 * 1024  # the simulated market remembers every price it has seen
+OVER_TLS, OF_SET_CLOCK, OF_ITS_OWN = 50, 200, 1000
+DEPTHS: Final = (OVER_TLS, OF_SET_CLOCK, OF_ITS_OWN)
+WARM_UP_S: Final = 2.5
+START_S: Final = 30.0
+HEAL_S: Final = 90.0  # a spent budget of attempts alone takes half a minute
+SETTLE_S: Final = 5.0
+REST_S: Final = 10.0
 SHOWN: Final = 10
 
 
@@ -49,26 +64,9 @@ class SoakPlan(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 1.0
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One promise: kept when `wrong` is empty."""
-
-    name: str
-    wrong: list[str]
-
-    @property
-    def kept(self) -> bool:
-        return not self.wrong
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Of this process: monitor and exchange together."""
-
-    rss_bytes: int
-    descriptors: int
-    tasks: int
-
-
 class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """`before`, `after`: of this process; `facts`: numbers, by name."""
+
     plan: SoakPlan
     checks: list[Check]
     before: Usage
@@ -82,62 +80,119 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 async def soak(plan: SoakPlan, tell: Callable[[str], None] = lambda text: None) -> Report:
     """Run one soak. Returns: the report; nothing is raised for a broken promise. `tell`: progress, for people."""
-    with tempfile.TemporaryDirectory(prefix="orderflow-soak-") as folder:
-        return await _Soak(plan, Path(folder) / "clients.jsonl", tell).run()
+    with tempfile.TemporaryDirectory(prefix="orderflow-soak-", ignore_cleanup_errors=True) as folder:
+        return await _Soak(plan, Path(folder), tell).run()
 
 
 class _Soak:
-    def __init__(self, plan: SoakPlan, log: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, plan: SoakPlan, folder: Path, tell: Callable[[str], None]) -> None:
         self._plan = plan
-        self._log = log
+        self._folder = folder
+        self._log = folder / "clients.jsonl"
         self._tell = tell
-        self._checks: list[Check] = []
+        self._clock = SetClock()
+        self._breaking = trio.CancelScope()
         self._witnesses: dict[tuple[int, InstrumentId], Witness] = {}
         self._watched: dict[int, Watched] = {}
-        self._breaking = trio.CancelScope()
+        self._server: SimServer
+        self._program: Program
+        self._pace: Pace
 
     async def run(self) -> Report:
         known = catalogue_by_id()
-        server_policy = ServerPolicy(client_log=self._log)
-        config = SimConfig(instruments=tuple(known[key] for key in BOOKS), seed=self._plan.seed, server=server_policy)
+        policy = ServerPolicy(client_log=self._log)
+        config = SimConfig(instruments=tuple(known[key] for key in BOOKS), seed=self._plan.seed, server=policy)
         async with trio.open_nursery() as nursery:
             await nursery.start(self._run_signals)
-            server: SimServer = await nursery.start(serve, config)
+            self._server = await nursery.start(serve, config)
+            self._pace = Pace(self._now_s)
+            nursery.start_soon(self._pace.run)
+            settings = await nursery.start(self._serve_tls)
+            self._witnesses = {(depth, key): Witness(self._server, key, depth) for depth in DEPTHS for key in BOOKS}
             async with AsyncExitStack() as stack:
-                for depth in DEPTHS:
-                    for key in BOOKS:
-                        self._witnesses[depth, key] = Witness(server, key, depth)
-                    settings = quick_settings(server, [str(key) for key in BOOKS], depth)
-                    diary = Diary(partial(self._judge, depth), now=lambda: server.now_ms() / 1000)
-                    self._watched[depth] = await stack.enter_async_context(open_watched(settings, diary))
-                before, after = await self._play(server)
+                await self._open(stack, OVER_TLS, settings)
+                await self._open(stack, OF_SET_CLOCK, quick_settings(self._server, _names(), OF_SET_CLOCK), self._clock)
+                self._program = Program(self._server, _names(), OF_ITS_OWN, self._folder, self._judge_line, self._now_s)
+                nursery.start_soon(self._program.run)
+                nursery.start_soon(self._program.sample)
+                evidence = await self._play()
             nursery.cancel_scope.cancel(reason="soak done")
-        return self._report(before, after)
+        return self._report(evidence)
 
-    async def _play(self, server: SimServer) -> tuple[Usage, Usage]:
-        await self._until_live("all books live at first", 10.0)
+    # --- the stage
+
+    async def _serve_tls(self, task_status: trio.TaskStatus[Settings]) -> None:
+        """A second door to the same exchange, with TLS. Starts with settings for who uses it."""
+        server = self._server
+        tls = OwnTls("127.0.0.1")
+        tls.faulty = server.plan.certificate
+        authority = self._folder / "authority.pem"
+        authority.write_bytes(tls.authority_pem)
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listener.socket.getsockname()[1]
+        settings = quick_settings(server, _names(), OVER_TLS)
+        bybit = msgspec.structs.replace(
+            settings.bybit,
+            public_ws_url=f"wss://127.0.0.1:{port}{PUBLIC_PATH}{{category}}",
+            rest_url=f"https://127.0.0.1:{port}",
+            ca_file=str(authority),
+        )
+        task_status.started(msgspec.structs.replace(settings, bybit=bybit))
+        await trio.serve_listeners(server.serve_stream, [trio.SSLListener(listener, tls.context)])
+
+    async def _open(self, stack: AsyncExitStack, depth: int, settings: Settings, clock: SetClock | None = None) -> None:
+        diary = Diary(partial(self._judge, depth), now=self._now_s)
+        opened = open_watched(settings, diary, clock) if clock else open_watched(settings, diary)
+        self._watched[depth] = await stack.enter_async_context(opened)
+
+    def _now_s(self) -> float:
+        return self._server.now_ms() / 1000
+
+    def _judge(self, depth: int, tick: MetricsTick) -> None:
+        self._witnesses[depth, tick.instrument].judge(tick)
+
+    def _judge_line(self, tick: Tick) -> None:
+        self._witnesses[OF_ITS_OWN, InstrumentId(Category(tick.category), tick.symbol)].judge(tick)
+
+    # --- the play
+
+    async def _play(self) -> Evidence:
+        server, program = self._server, self._program
+        first = await self._until_live(START_S)
         await trio.sleep(WARM_UP_S)
-        before = usage()
-        self._tell(f"{len(BOOKS) * len(DEPTHS)} books live; {self._plan.rate:g} faults a second from now on")
-        await self._break(server)
+        before, of_program, began_s = usage(), program.usage(), self._now_s()
+        books = len(BOOKS) * len(DEPTHS)
+        self._tell(f"{books} books live; {self._plan.rate:g} faults a second from now on")
+        await self._break()
         server.plan.clear()
         self._tell("faults off; waiting for every book to be live")
-        await self._until_live("all books live after the faults", HEAL_S)
+        healed = await self._until_live(HEAL_S)
+        ended_s = self._now_s()
         server.pause()
-        with trio.move_on_after(SETTLE_S):
-            while self._differing(server):  # noqa: ASYNC110 - what is published still takes its way
-                await trio.sleep(0.05)
-        self._check("every book equals the exchange's, level by level", self._differing(server))
-        self._check("all books live in the end", self._not_live())
-        return before, await self._usage_at_rest(before)
+        differing = await self._settle()
+        last = self._not_live()
+        spans = [(before, await _at_rest(usage, before)), (of_program, await _at_rest(program.usage, of_program))]
+        await program.end()
+        return self._evidence((first, healed, last), differing, spans, (began_s, ended_s))
 
-    async def _break(self, server: SimServer) -> None:
-        """Random faults for the planned time."""
+    async def _break(self) -> None:
+        """Random faults for the planned time, and what nobody at the exchange has to do with."""
         topics = [(key.category.value, f"orderbook.*.{key.symbol}") for key in BOOKS]
         topics += [(key.category.value, f"orderbook.{depth}.{key.symbol}") for key in BOOKS for depth in DEPTHS]
-        chaos = Chaos(self._plan.seed, self._plan.rate, topics, RECIPES)
+        chaos = Chaos(self._plan.seed, self._plan.rate, topics, (*RECIPES, *TLS_RECIPES, *OUTAGES))
+        rng = random.Random(f"{self._plan.seed}:trouble")
         with self._breaking, trio.move_on_after(self._plan.duration_s):
-            await chaos.run(server.plan, lambda chosen: self._tell(f"  {chosen.story}"))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._program.torment, rng, self._plan.duration_s / 3, self._tell)
+                nursery.start_soon(self._set_clock, rng)
+                await chaos.run(self._server.plan, lambda chosen: self._tell(f"  {chosen.story}"))
+
+    async def _set_clock(self, rng: random.Random) -> None:
+        while True:
+            await trio.sleep(rng.uniform(3.0, 12.0))
+            by_s = rng.choice((-1, 1)) * 10 ** rng.uniform(0.0, 4.0)
+            self._tell(f"  a clock set by {by_s:+.1f} s")
+            self._clock.jump(by_s)
 
     async def _run_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The first Ctrl-C ends the faults and has everything checked, the second ends it all."""
@@ -149,90 +204,115 @@ class _Soak:
                 self._tell("stopped: no more faults")
                 self._breaking.cancel(reason="a signal")
 
-    def _judge(self, depth: int, tick: MetricsTick) -> None:
-        self._witnesses[depth, tick.instrument].judge(tick)
-
     # --- waiting
 
-    async def _until_live(self, name: str, seconds: float) -> None:
-        with trio.move_on_after(seconds):
-            while self._not_live():  # noqa: ASYNC110 - a condition over many books
-                await trio.sleep(0.02)
-        self._check(name, self._not_live())
+    async def _until_live(self, seconds: float) -> list[str]:
+        """What is not live after so long; time that this process lost does not count."""
+        began_s = self._now_s()
+        while self._not_live():
+            await trio.sleep(0.05)
+            now_s = self._now_s()
+            if now_s - began_s - self._pace.lost_s(began_s, now_s) > seconds:
+                break
+        return self._not_live()
 
     def _not_live(self) -> list[str]:
-        return [
+        wrong = [
             f"{key} depth {depth} is {state}"
             for depth, watched in self._watched.items()
             for key, state in watched.monitor.engine.states().items()
             if state.value != "live"
         ]
+        return wrong + [f"{text} (depth {OF_ITS_OWN})" for text in self._program.not_live()]
 
-    def _differing(self, server: SimServer) -> list[str]:
-        return [
-            f"depth {depth} {line}"
-            for depth, watched in self._watched.items()
-            for line in differences(watched.books(), server, depth)
+    async def _settle(self) -> list[str]:
+        """Levels that still differ once the market stands still and what was published has had time to arrive."""
+        with trio.move_on_after(SETTLE_S):
+            while await self._differing():  # noqa: ASYNC110 - another process is asked
+                await trio.sleep(0.05)
+        return await self._differing()
+
+    async def _differing(self) -> list[str]:
+        books = {depth: watched.books() for depth, watched in self._watched.items()}
+        books[OF_ITS_OWN] = await self._program.books()
+        wrong = [f"depth {depth} {line}" for depth in DEPTHS for line in differences(books[depth], self._server, depth)]
+        return wrong + [
+            f"depth {depth}: {len(books[depth])} books" for depth in DEPTHS if len(books[depth]) < len(BOOKS)
         ]
-
-    async def _usage_at_rest(self, before: Usage) -> Usage:
-        """Sockets that linger, half-open connections that are given up: what is going away gets its time to go."""
-        with trio.move_on_after(8.0):
-            while (now := usage()).descriptors > before.descriptors or now.tasks > before.tasks:  # noqa: ASYNC110
-                await trio.sleep(0.2)
-        now = usage()
-        self._check(
-            "descriptors and tasks are back",
-            [
-                f"{name}: {getattr(before, name)} before, {getattr(now, name)} after"
-                for name in ("descriptors", "tasks")
-                if getattr(now, name) > getattr(before, name)
-            ],
-        )
-        grown = now.rss_bytes - before.rss_bytes
-        self._check("memory is bounded", [f"grown by {grown / 2**20:.1f} MiB"] if grown > GROWTH_BYTES else [])
-        return now
 
     # --- the end
 
-    def _check(self, name: str, wrong: Iterable[str]) -> None:
-        self._checks.append(Check(name=name, wrong=list(wrong)))
+    def _evidence(
+        self,
+        not_live: tuple[list[str], list[str], list[str]],
+        differing: list[str],
+        spans: list[tuple[Usage, Usage]],
+        faults_s: tuple[float, float],
+    ) -> Evidence:
+        program = self._program
+        steps = {depth: watched.monitor.stats().clock_steps for depth, watched in self._watched.items()}
+        judged = dict.fromkeys(map(str, DEPTHS), 0)
+        for (depth, _), witness in self._witnesses.items():
+            judged[str(depth)] += witness.judged
+        return Evidence(
+            not_live=not_live,
+            differing=differing,
+            wrong_numbers=[line for witness in self._witnesses.values() for line in witness.wrong],
+            judged=judged,
+            ledger=Ledger(self._log.read_bytes().splitlines()),
+            diaries={**{str(key): it.diary for key, it in self._watched.items()}, str(OF_ITS_OWN): program.diary},
+            paces={**{str(key): self._pace for key in self._watched}, str(OF_ITS_OWN): program.pace},
+            exchange_pace=self._pace,
+            usage=spans,
+            rss=program.life.rss,
+            jumps=self._clock.jumps,
+            steps=steps[OF_SET_CLOCK] - steps[OVER_TLS],
+            lives=program.lives,
+            recorded=program.recorded,
+            ended=program.ended,
+            kills=program.kills,
+            links=len({key.category for key in BOOKS}),
+            faults_s=faults_s,
+        )
 
-    def _report(self, before: Usage, after: Usage) -> Report:
-        ledger = ledgers.Ledger(self._log.read_bytes().splitlines())
-        diaries = {str(depth): watched.diary for depth, watched in self._watched.items()}
-        self._check("every gap was seen", ledger.gaps(diaries))
-        self._check("links came up as often as connections were opened", ledger.reconnects(diaries.values()))
-        self._check("one subscribe per topic and connection, resync or refusal", ledger.resubscribes())
-        self._check("resyncs within their budget", ledger.resyncs(QUICK_LINK))
-        waits = [line for diary in diaries.values() for line in ledgers.waits(diary, QUICK_RETRY)]
-        self._check("waits between attempts within their bounds", waits)
-        wrong = [line for witness in self._witnesses.values() for line in witness.wrong]
-        self._check("no number from a wrong book", wrong)
-        judged = sum(witness.judged for witness in self._witnesses.values())
-        self._check("ticks were judged", [] if judged else ["none"])
-        facts = {**ledgers.facts(ledger), "ticks_judged": judged, **self._counted()}
-        return Report(plan=self._plan, checks=self._checks, before=before, after=after, facts=facts)
+    def _report(self, evidence: Evidence) -> Report:
+        before, after = evidence.usage[0]
+        numbers = {**facts(evidence.ledger), **self._counted(evidence)}
+        return Report(plan=self._plan, checks=prove(evidence), before=before, after=after, facts=numbers)
 
-    def _counted(self) -> dict[str, Any]:
-        """What the monitors say of it."""
+    def _counted(self, evidence: Evidence) -> dict[str, Any]:
+        """What the monitors say of it, and what was done to them."""
         losses: dict[str, int] = {}
-        counts = dict.fromkeys(("gaps", "resyncs", "refused", "duplicates", "crossed", "restarts", "stalls"), 0)
-        for watched in self._watched.values():
-            for loss in watched.diary.losses():
+        for diary in evidence.diaries.values():
+            for loss in diary.losses():
                 losses[loss.reason] = losses.get(loss.reason, 0) + 1
+        counts = dict.fromkeys(("gaps", "resyncs", "refused", "duplicates", "crossed", "restarts"), 0)
+        for watched in self._watched.values():
             for book in watched.monitor.engine.books.values():
-                for name in counts.keys() - {"stalls"}:
+                for name in counts:
                     counts[name] += getattr(book.counters, name)
-            counts["stalls"] += len(watched.diary.stalls)
-        return {"losses": dict(sorted(losses.items())), **counts}
+        return {
+            **counts,
+            "losses": dict(sorted(losses.items())),
+            "ticks_judged": sum(evidence.judged.values()),
+            "freezes": sum(len(life.stopped) for life in evidence.lives),
+            "kills": evidence.kills,
+            "clock_jumps": evidence.jumps,
+            "stalls": sum(len(watched.diary.stalls) for watched in self._watched.values()),
+            "longest_starved_s": round(self._pace.longest_s(), 3),
+            "halts": self._server.statistics().halts,
+            "program_rss": [evidence.rss[len(evidence.rss) // 4], evidence.rss[-1]] if evidence.rss else [],
+            "program_growth": growth(evidence.rss),
+        }
 
 
-def usage() -> Usage:
-    """Memory, descriptors and Trio tasks of this process (Linux; elsewhere what cannot be told is 0)."""
-    try:
-        rss = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        descriptors = len(os.listdir("/proc/self/fd"))
-    except OSError:
-        rss = descriptors = 0
-    return Usage(rss_bytes=rss, descriptors=descriptors, tasks=trio.lowlevel.current_statistics().tasks_living)
+async def _at_rest(look: Callable[[], Usage], before: Usage) -> Usage:
+    """Sockets that linger, half-open connections that are given up: what is going away gets its time to go."""
+    with trio.move_on_after(REST_S):
+        while (now := look()).descriptors > before.descriptors or now.tasks > before.tasks:  # noqa: ASYNC110
+            await trio.sleep(0.2)
+    return look()
+
+
+def _names() -> list[str]:
+    return [str(key) for key in BOOKS]

@@ -15,12 +15,14 @@ from orderflow.core.policy import BookPolicy, ClockPolicy, LinkPolicy, RetryPoli
 from orderflow.core.text import plain_decimal
 from orderflow.core.types import LIVE, BookStateChanged, LinkChanged
 from orderflow.hooks.host import PluginHost
+from orderflow.net.tap import read_clocks
 from orderflow.ui.sink import OutputStatistics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from orderflow.core.types import Alert, BookDump, FeedChange, InstrumentId, MetricsTick, Summary
+    from orderflow.net.tap import Clock
     from orderflow.sim.server import SimServer
     from orderflow.ui.sink import Output
 
@@ -35,7 +37,13 @@ QUICK_LINK: Final = LinkPolicy(
     refused_retry_s=1.0,
 )
 QUICK_RETRY: Final = RetryPolicy(
-    base_s=0.1, cap_s=1.0, stable_after_s=3.0, refused_pause_s=0.5, refused_cap_s=1.0, attempts_per_window=10_000
+    base_s=0.1,
+    cap_s=1.0,
+    stable_after_s=3.0,
+    refused_pause_s=0.5,
+    refused_cap_s=1.0,
+    attempts_per_window=40,
+    window_s=30.0,
 )
 QUICK_BOOK: Final = BookPolicy(crossed_hold_s=0.4, stale_after_s=1.5)
 """Deadlines short enough to see each of them end within seconds."""
@@ -107,6 +115,22 @@ class NoOutput:
         return OutputStatistics(lines=0, dropped=0, pending=0, pending_bytes=0, errors=0, broken=False)
 
 
+class SetClock:
+    """(wall ns, monotonic ns), whose wall clock somebody sets now and then."""
+
+    def __init__(self) -> None:
+        self._offset_ns = 0
+        self.jumps = 0
+
+    def __call__(self) -> tuple[int, int]:
+        wall_ns, mono_ns = read_clocks()
+        return wall_ns + self._offset_ns, mono_ns
+
+    def jump(self, seconds: float) -> None:
+        self._offset_ns += round(seconds * 1e9)
+        self.jumps += 1
+
+
 class Watched:
     """A running monitor. Made by `open_watched`."""
 
@@ -145,10 +169,12 @@ def quick_settings(server: SimServer, symbols: Sequence[str], depth: int = 50, i
 
 
 @asynccontextmanager
-async def open_watched(settings: Settings, diary: Diary | None = None) -> AsyncIterator[Watched]:
+async def open_watched(
+    settings: Settings, diary: Diary | None = None, clock: Clock = read_clocks
+) -> AsyncIterator[Watched]:
     """Run the monitor for the time of the block."""
     diary = diary or Diary()
-    monitor = Monitor(settings, PluginHost(), diary, cast("Output", NoOutput()))
+    monitor = Monitor(settings, PluginHost(), diary, cast("Output", NoOutput()), clock=clock)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(monitor.run)
         yield Watched(monitor, diary)

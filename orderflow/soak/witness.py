@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -12,7 +12,7 @@ from orderflow.core.types import Category
 from orderflow.net.frames import FrameCutter
 
 if TYPE_CHECKING:
-    from orderflow.core.types import InstrumentId, MetricsTick
+    from orderflow.core.types import InstrumentId
     from orderflow.sim.server import SimServer
 
 KEPT: Final = 500  # windows of one topic: ten seconds of the busiest
@@ -44,6 +44,27 @@ class _Message(msgspec.Struct):
 _decoder: Final = msgspec.json.Decoder(_Message, strict=False)
 
 
+class Claim(Protocol):
+    """What a tick says of its book (MetricsTick, or a line of JSON)."""
+
+    @property
+    def live(self) -> bool: ...
+    @property
+    def seq(self) -> int | None: ...
+    @property
+    def bid(self) -> float | None: ...
+    @property
+    def bid_size(self) -> float | None: ...
+    @property
+    def ask(self) -> float | None: ...
+    @property
+    def ask_size(self) -> float | None: ...
+    @property
+    def liquidity_bid(self) -> float | None: ...
+    @property
+    def liquidity_ask(self) -> float | None: ...
+
+
 class Witness:
     """A subscriber no fault touches. It remembers the newest windows of one topic, and judges ticks by them."""
 
@@ -57,7 +78,7 @@ class Witness:
         self.wrong: list[str] = []
         self._inverse = instrument.category is Category.INVERSE
         self._sides: tuple[dict[float, float], dict[float, float]] = ({}, {})
-        self._windows: dict[int, Truth] = {}
+        self._windows: dict[int, Truth | None] = {}  # None: a side was empty
         self._order: deque[int] = deque()
         self._cutter = FrameCutter(1 << 30)
         for message in server.backend.attach(self.endpoint, self.topic, self, server.now_ms()):
@@ -67,23 +88,36 @@ class Witness:
         for message in self._cutter.feed(frame):
             self._take(message)
 
-    def judge(self, tick: MetricsTick) -> None:
-        """Hold a tick of a live book beside the window it says it is of."""
-        if not tick.live or tick.seq is None or self._server.plan.planted(self.endpoint, self.topic):
+    def judge(self, tick: Claim) -> None:
+        """Hold a tick of a live book beside the window it says it is of.
+
+        One exemption: `cross` and `lock` put a bid into what one client is told. A bid at the best ask is a book that
+        could be true, so while it stands (and until its removal has reached everyone) the bids of that topic prove
+        nothing. Its asks do, and nothing excuses a bid above the ask.
+        """
+        if not tick.live or tick.seq is None:
             return
-        truth = self._windows.get(tick.seq)
+        where = f"{self.endpoint} {self.topic} at seq {tick.seq}"
+        if tick.bid is not None and tick.ask is not None and tick.bid > tick.ask:
+            self.wrong.append(f"{where}: bid {tick.bid} above ask {tick.ask}")
+        if tick.seq not in self._windows:
+            self.wrong.append(f"{where}: no window of the last {KEPT} has it")
+            return
+        truth = self._windows[tick.seq]
         if truth is None:
-            if self._order and tick.seq > self._order[0]:
-                self.wrong.append(f"{self.topic}: no window has seq {tick.seq}")
             return
         self.judged += 1
-        near = (None, None) if self._inverse else (tick.liquidity_bid, tick.liquidity_ask)
-        ours = (tick.bid, tick.bid_size, tick.ask, tick.ask_size, *near)
+        planted = self._server.plan.planted(self.endpoint, self.topic)
+        for name, mine, real in zip(Truth._fields, self._numbers(tick), truth, strict=True):
+            excused = planted and "bid" in name
+            if mine is not None and not excused and not math.isclose(mine, real, rel_tol=1e-9):
+                self.wrong.append(f"{where}: {name} {mine}, was {real}")
+
+    def _numbers(self, tick: Claim) -> tuple[float | None, ...]:
+        """As in Truth. Sizes of inverse contracts are told in coins, windows hold contracts: only prices count."""
         if self._inverse:
-            ours = (tick.bid, None, tick.ask, None, None, None)
-        for name, mine, real in zip(Truth._fields, ours, truth, strict=True):
-            if mine is not None and not math.isclose(mine, real, rel_tol=1e-9):
-                self.wrong.append(f"{self.endpoint} {self.topic} at seq {tick.seq}: {name} {mine}, was {real}")
+            return tick.bid, None, tick.ask, None, None, None
+        return tick.bid, tick.bid_size, tick.ask, tick.ask_size, tick.liquidity_bid, tick.liquidity_ask
 
     def _take(self, raw: bytes) -> None:
         message = _decoder.decode(raw)
@@ -97,10 +131,10 @@ class Witness:
                     side.pop(price, None)
         bids = sorted(self._sides[0].items(), reverse=True)[:LEVELS]
         asks = sorted(self._sides[1].items())[:LEVELS]
-        if bids and asks:
-            self._remember(message.data.seq, Truth(*bids[0], *asks[0], _total(bids), _total(asks)))
+        whole = Truth(*bids[0], *asks[0], _total(bids), _total(asks)) if bids and asks else None
+        self._remember(message.data.seq, whole)
 
-    def _remember(self, seq: int, truth: Truth) -> None:
+    def _remember(self, seq: int, truth: Truth | None) -> None:
         if seq not in self._windows:
             self._order.append(seq)
         self._windows[seq] = truth

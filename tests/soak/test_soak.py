@@ -17,10 +17,14 @@ from orderflow.core.types import BookDump, BookState, BookStateChanged, Category
 from orderflow.sim.backend import TrueBook
 from orderflow.sim.catalogue import catalogue_by_id
 from orderflow.sim.server import SimConfig, SimServer, serve
+from orderflow.soak import command
 from orderflow.soak.command import format_report
 from orderflow.soak.compare import differences
 from orderflow.soak.ledger import Ledger, waits
-from orderflow.soak.run import Check, Report, SoakPlan, Usage, soak
+from orderflow.soak.pace import Pace
+from orderflow.soak.proofs import PROOFS, Check
+from orderflow.soak.run import Report, SoakPlan, soak
+from orderflow.soak.usage import Usage
 from orderflow.soak.watched import Diary
 from orderflow.soak.witness import Witness
 
@@ -34,33 +38,32 @@ TOPIC = "orderbook.50.BTCUSDT"
 @pytest.mark.slow
 @pytest.mark.socket
 def test_a_short_soak_keeps_every_promise() -> None:
-    report = trio.run(partial(soak, SoakPlan(duration_s=14, seed=5, rate=5)))
+    report = trio.run(partial(soak, SoakPlan(duration_s=8, seed=5, rate=6)))
     assert report.kept, format_report(report)
+    assert [check.name for check in report.checks] == list(PROOFS)
     assert report.facts["ticks_judged"] > 200
     assert report.facts["gaps_shown"] > 3
     assert len(report.facts["faults"]) >= 15
+    assert report.facts["freezes"] >= 1
+    assert report.facts["kills"] >= 1
+    assert report.facts["losses"]["tls"] >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.socket
-def test_the_command_prints_its_report(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["soak", "--duration", "0.5", "--rate", "2", "--seed", "3", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert all(check["wrong"] == [] for check in report["checks"])
-    assert report["plan"] == {"duration_s": 0.5, "seed": 3, "rate": 2.0}
-
-
-@pytest.mark.socket
-def test_ctrl_c_ends_the_faults_and_has_everything_checked() -> None:
-    told: list[str] = []
-
+def test_ctrl_c_ends_the_faults_and_has_everything_checked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def tell(text: str) -> None:
-        told.append(text)
         if "from now on" in text:
             signal.raise_signal(signal.SIGINT)
 
-    report = trio.run(partial(soak, SoakPlan(duration_s=1000, seed=1, rate=1), tell))
-    assert report.kept, format_report(report)
-    assert report.facts["faults"] == {}
+    monkeypatch.setattr(command, "_quiet", tell)
+    assert main(["soak", "--duration", "1000", "--rate", "2", "--seed", "3", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert all(check["wrong"] == [] for check in report["checks"])
+    assert report["plan"] == {"duration_s": 1000.0, "seed": 3, "rate": 2.0}
+    assert report["facts"]["faults"] == {}
 
 
 @pytest.mark.parametrize("words", [["--duration", "0"], ["--rate", "-1"], ["--duration", "nan"], ["--duration", "x"]])
@@ -72,8 +75,9 @@ def test_usage(words: list[str]) -> None:
 
 def test_a_broken_promise_is_shown_and_counts() -> None:
     usage = Usage(rss_bytes=1, descriptors=2, tasks=3)
-    facts: dict[str, Any] = {"faults": {}, "losses": {}, "connections": 1, "gaps": 0, "gaps_shown": 0, "resyncs": 0}
-    facts |= {"refused": 0, "ticks_judged": 0}
+    counts = "connections gaps gaps_shown resyncs refused ticks_judged freezes kills clock_jumps longest_starved_s"
+    facts: dict[str, Any] = {"faults": {}, "losses": {}, "program_rss": [], "program_growth": 0}
+    facts |= dict.fromkeys(counts.split(), 0)
     checks = [Check(name="good", wrong=[]), Check(name="bad", wrong=["x\x1b[31m"] * 20)]
     report = Report(plan=SoakPlan(), checks=checks, before=usage, after=usage, facts=facts)
     text = format_report(report)
@@ -105,6 +109,7 @@ def became(state: BookState, reason: str = "") -> BookStateChanged:
     return BookStateChanged(instrument=BTC, old=BookState.EMPTY, new=state, reason=reason, mono_ns=0)
 
 
+PACE = Pace(lambda: 0.0)
 GAP = {"event": "gap", "ts": 10_000, "topic": TOPIC, "lost": 2}
 LIVE_BEFORE = (5.0, became(BookState.LIVE))
 
@@ -121,7 +126,16 @@ LIVE_BEFORE = (5.0, became(BookState.LIVE))
     ],
 )
 def test_gaps_must_be_seen(events: list[dict[str, Any]], changes: list[Any], wrong: int) -> None:
-    assert len(list(ledger(*events).gaps({"50": diary(*changes)}))) == wrong
+    assert len(list(ledger(*events).gaps({"50": diary(*changes)}, {"50": PACE}))) == wrong
+
+
+def test_a_gap_is_seen_a_second_later_of_the_time_there_was() -> None:
+    starved = Pace(lambda: 0.0)
+    starved.lose(10.1, 11.9)
+    late = diary(LIVE_BEFORE, (12.5, became(BookState.SUSPECT, "gap")))
+    assert list(ledger(GAP).gaps({"50": late}, {"50": PACE}))
+    assert not list(ledger(GAP).gaps({"50": late}, {"50": starved}))
+    assert not list(ledger(GAP).gaps({"200": late}, {"200": PACE}))  # shown to somebody else
 
 
 @pytest.mark.parametrize(
@@ -143,14 +157,17 @@ def test_one_subscribe_each(events: list[dict[str, Any]], wrong: int) -> None:
 )
 def test_resync_budget(times: list[int], wrong: int) -> None:
     events = [asks("unsubscribe", TOPIC, ts=2_000 + at) for at in times]
-    assert len(list(ledger(*events).resyncs(LinkPolicy()))) == wrong
+    assert len(list(ledger(*events).resyncs(LinkPolicy(), PACE))) == wrong
 
 
 def test_what_lay_unread_on_a_frozen_connection_proves_nothing_about_time() -> None:
     frozen = {"event": "fault", "name": "stall", "ts": 2_500}
     late, soon = asks("unsubscribe", TOPIC, ts=4_500), asks("unsubscribe", TOPIC, ts=4_600)
-    assert list(ledger(late, soon).resyncs(LinkPolicy()))
-    assert not list(ledger(frozen, late, soon).resyncs(LinkPolicy()))
+    assert list(ledger(late, soon).resyncs(LinkPolicy(), PACE))
+    assert not list(ledger(frozen, late, soon).resyncs(LinkPolicy(), PACE))
+    starved = Pace(lambda: 0.0)
+    starved.lose(3.5, 4.45)
+    assert not list(ledger(late, soon).resyncs(LinkPolicy(), starved))  # the first one was heard late
 
 
 def test_reconnects_must_agree() -> None:
@@ -159,6 +176,7 @@ def test_reconnects_must_agree() -> None:
     assert not list(book.reconnects([diary(up)]))
     assert list(book.reconnects([diary(up, up)]))
     assert list(book.reconnects([diary()]))
+    assert not list(book.reconnects([diary()], killed=1))
 
 
 @pytest.mark.parametrize(
@@ -200,11 +218,14 @@ def variants(good: MetricsTick) -> Iterator[tuple[MetricsTick, int]]:
     change = msgspec.structs.replace
     assert good.bid is not None
     yield good, 0
-    yield change(good, bid=good.bid * 1.0001), 1
+    yield change(good, bid=good.bid * 0.9999), 1
     yield change(good, ask_size=12345.0), 1
     yield change(good, liquidity_bid=0.5), 1
     yield change(good, bid=None, bid_size=None), 0  # says nothing about it
     yield change(good, seq=(good.seq or 0) + 1), 1  # of no window at all
+    yield change(good, seq=5), 1  # of one that is long past
+    yield change(good, bid=good.ask, bid_size=None), 1
+    yield change(good, bid=(good.ask or 0) + 1, bid_size=None), 2  # not even a book
     yield change(good, state=BookState.SUSPECT, bid=1.0), 0  # nobody believes it
 
 
@@ -232,6 +253,16 @@ async def test_wrong_numbers_are_caught() -> None:
             seq=seq,
         )
         for tick, wrong in variants(good):
+            witness.wrong.clear()
+            witness.judge(tick)
+            assert len(witness.wrong) == wrong, tick
+        server.plan._books.planted[witness.endpoint, witness.topic] = 1  # somebody is told of a bid that is none
+        for tick, wrong in (
+            (good, 0),
+            (msgspec.structs.replace(good, bid=good.ask), 0),
+            (msgspec.structs.replace(good, bid=(good.ask or 0) + 1), 1),
+            (msgspec.structs.replace(good, ask_size=12345.0), 1),
+        ):
             witness.wrong.clear()
             witness.judge(tick)
             assert len(witness.wrong) == wrong, tick

@@ -1,0 +1,350 @@
+"""Every promise of a soak can be broken: sound evidence passes, and each doctored piece of it is caught by name."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from orderflow.core.policy import RetryPolicy
+from orderflow.core.types import BookState, BookStateChanged, Category, InstrumentId, LinkChanged
+from orderflow.soak.causes import CAUSES, unexplained
+from orderflow.soak.ledger import Ledger, attempts
+from orderflow.soak.pace import Pace
+from orderflow.soak.process import Life, recording_faults, standstill_faults
+from orderflow.soak.proofs import PROOFS, Evidence, prove
+from orderflow.soak.usage import GROWTH_BYTES, Usage, growth
+from orderflow.soak.watched import Diary, SetClock
+from tests.record.tapes import T0, simple_tape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+BTC = InstrumentId(Category.LINEAR, "BTCUSDT")
+TOPIC = "orderbook.50.BTCUSDT"
+REST = Usage(rss_bytes=50_000_000, descriptors=20, tasks=60)
+
+
+def link(state: str, at_s: float, **more: Any) -> tuple[float, LinkChanged]:
+    return at_s, LinkChanged(link="linear", state=state, **more)
+
+
+def book(state: BookState, at_s: float, reason: str = "") -> tuple[float, BookStateChanged]:
+    change = BookStateChanged(instrument=BTC, old=BookState.EMPTY, new=state, reason=reason, mono_ns=0)
+    return at_s, change
+
+
+def asks(op: str, at_s: float, conn: str = "a") -> dict[str, Any]:
+    text = json.dumps({"op": op, "args": [TOPIC]})
+    return {"ts": round(at_s * 1000), "conn": conn, "event": "text", "text": text}
+
+
+def opened(at_s: float, conn: str = "a") -> dict[str, Any]:
+    return {"ts": round(at_s * 1000), "conn": conn, "event": "open", "target": "/v5/public/linear"}
+
+
+def happened(name: str, at_s: float, conn: str = "a") -> dict[str, Any]:
+    return {"ts": round(at_s * 1000), "conn": conn, "event": "fault", "name": name}
+
+
+def log(*events: dict[str, Any]) -> Ledger:
+    return Ledger(map(msgspec.json.encode, events))
+
+
+STORY = (
+    opened(10.0),
+    asks("subscribe", 10.1),
+    {"ts": 20_000, "conn": "a", "event": "gap", "topic": TOPIC, "lost": 1},
+    asks("unsubscribe", 20.1),
+    asks("subscribe", 20.2),
+    happened("reset", 30.0),
+    {"ts": 30_000, "conn": "a", "event": "end"},
+    opened(30.3, "b"),
+    asks("subscribe", 30.4, "b"),
+)
+"""A gap that is seen, a reset and a connection after it."""
+
+
+def said() -> Diary:
+    diary = Diary(now=lambda: 0.0)
+    diary.changes.extend(
+        [
+            link("connecting", 10.0),
+            link("up", 10.0),
+            book(BookState.LIVE, 10.2),
+            book(BookState.SUSPECT, 20.01, "gap"),
+            book(BookState.LIVE, 20.3),
+            link("down", 30.01, reason="reset", retry_s=0.1, attempt=1),
+            link("connecting", 30.2),
+            link("up", 30.3),
+            book(BookState.LIVE, 30.5),
+        ]
+    )
+    return diary
+
+
+def sound(tmp_path: Path) -> Evidence:
+    pace = Pace(lambda: 0.0)
+    life = Life(0, tmp_path, 0.0)
+    life.stopped.append((15.0, 17.0))
+    life.stalls.append((17.1, 2.05))
+    return Evidence(
+        not_live=([], [], []),
+        differing=[],
+        wrong_numbers=[],
+        judged={"50": 7},
+        ledger=log(*STORY),
+        diaries={"50": said()},
+        paces={"50": pace},
+        exchange_pace=pace,
+        usage=[(REST, REST)],
+        rss=[50_000_000] * 40,
+        jumps=3,
+        steps=3,
+        lives=[life],
+        recorded=[],
+        ended=[],
+        kills=0,
+        links=1,
+        faults_s=(12.0, 60.0),
+    )
+
+
+def told(it: Evidence, *changes: Any) -> None:
+    it.diaries["50"].changes.extend(changes)
+
+
+def rewritten(it: Evidence, *events: dict[str, Any]) -> None:
+    it.ledger = log(*STORY, *events)
+
+
+def unseen(it: Evidence) -> None:
+    kept = [row for row in it.diaries["50"].changes if getattr(row[1], "reason", "") != "gap"]
+    it.diaries["50"].changes.clear()
+    it.diaries["50"].changes.extend(kept)
+
+
+DOCTORED: dict[str, Callable[[Evidence], None]] = {
+    "all books live at first": lambda it: it.not_live[0].append("BTCUSDT is syncing"),
+    "all books live after the faults": lambda it: it.not_live[1].append("BTCUSDT is syncing"),
+    "all books live in the end": lambda it: it.not_live[2].append("BTCUSDT is stale"),
+    "every book equals the exchange's, level by level": lambda it: it.differing.append("a level"),
+    "no number from a wrong book": lambda it: it.wrong_numbers.append("bid 1.0, was 2.0"),
+    "ticks were judged": lambda it: it.judged.update({"200": 0}),
+    "every gap was seen": unseen,
+    "links came up as often as connections were opened": lambda it: told(it, link("up", 40.0)),
+    "one subscribe per topic and connection, resync or refusal": lambda it: rewritten(it, asks("subscribe", 50, "b")),
+    "resyncs within their budget": lambda it: rewritten(
+        it, *(asks(op, 50 + step, "b") for step in (0.0, 0.4) for op in ("unsubscribe", "subscribe"))
+    ),
+    "waits between attempts within their bounds": lambda it: told(
+        it, link("down", 31.0, reason="reset", retry_s=9.0, attempt=1)
+    ),
+    "attempts within their budget": lambda it: told(it, *(link("connecting", 50 + at / 10) for at in range(60))),
+    "every loss of a link has its cause at the exchange": lambda it: told(
+        it, link("down", 50.0, reason="pong", retry_s=0.1, attempt=1)
+    ),
+    "standstills are said, and no burst comes behind them": lambda it: it.lives[0].stalls.clear(),
+    "a set clock is noticed": lambda it: setattr(it, "steps", 2),
+    "recordings read, killed ones to their last second": lambda it: it.recorded.append("recording 0: torn"),
+    "the program stops in time and in order": lambda it: it.ended.append("it took 2.5 s to stop"),
+    "descriptors and tasks are back": lambda it: it.usage.append((REST, msgspec.structs.replace(REST, descriptors=21))),
+    "memory is bounded": lambda it: it.rss.extend([50_000_000 + 2 * GROWTH_BYTES] * 40),
+}
+
+
+def test_sound_evidence_breaks_no_promise(tmp_path: Path) -> None:
+    checks = prove(sound(tmp_path))
+    assert [check.name for check in checks] == list(PROOFS)
+    assert [check for check in checks if not check.kept] == []
+
+
+def test_every_promise_has_its_doctor() -> None:
+    assert DOCTORED.keys() == PROOFS.keys()
+
+
+@pytest.mark.parametrize("name", list(PROOFS))
+def test_what_is_doctored_is_found_by_its_own_name(name: str, tmp_path: Path) -> None:
+    evidence = sound(tmp_path)
+    DOCTORED[name](evidence)
+    assert [check.name for check in prove(evidence) if not check.kept] == [name]
+
+
+# --- causes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", list(CAUSES))
+def test_a_loss_needs_a_cause_of_its_kind_in_time_and_on_its_own_link(reason: str) -> None:
+    names, window_s = CAUSES[reason]
+    name = min(names)
+    diary = Diary(now=lambda: 0.0)
+    diary.changes.append(link("down", 100.0, reason=reason))
+    begin = (opened(5.0), asks("subscribe", 5.1))
+    pace, exchange = Pace(lambda: 0.0), Pace(lambda: 0.0)
+
+    def wrong(*events: dict[str, Any], depth: str = "50") -> int:
+        return len(list(unexplained(log(*begin, *events), depth, diary, pace, exchange, 0.0, 1e9)))
+
+    assert wrong() == 1
+    assert wrong(happened(name, 99.0)) == 0
+    assert wrong(happened(name, 100 - window_s - 1)) == 1
+    assert wrong(happened(name, 101.0)) == 1  # causes come first
+    assert wrong(happened("unknown-delete" if reason not in ("snapshot", "unstable") else "pings", 99.0)) == 1
+    assert wrong(happened(name, 99.0), depth="200") == 1  # the other program's connection
+    assert wrong({**opened(6.0, "b"), "target": "/v5/public/spot"}, happened(name, 99.0, "b")) == 1  # the other link
+    assert wrong(happened(name, 99.0, "")) == 0  # before the connection had a name
+    pace.lose(90.0, 99.5)
+    assert wrong(happened(name, 100 - window_s - 1)) == 0  # of the time it had
+    assert wrong() == 1  # that it could not run itself is no cause
+    exchange.lose(99.0, 99.3)
+    assert wrong() == (reason not in ("pong", "idle", "timeout", "snapshot", "send"))  # who is starved is silent
+
+
+def test_a_reason_nobody_knows_is_never_explained() -> None:
+    diary = Diary(now=lambda: 0.0)
+    diary.changes.append(link("down", 100.0, reason="mood"))
+    assert list(unexplained(log(happened("reset", 99.0)), "50", diary, *[Pace(lambda: 0.0)] * 2, 0.0, 1e9))
+
+
+# --- budgets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count, apart_s, wrong", [(10, 0.1, 0), (11, 0.1, 1), (12, 0.1, 2), (40, 1.1, 0)])
+def test_attempts_are_counted_on_both_sides(count: int, apart_s: float, wrong: int) -> None:
+    policy = RetryPolicy(attempts_per_window=10, window_s=10.0)
+    diary = Diary(now=lambda: 0.0)
+    diary.changes.extend(link("connecting", at * apart_s) for at in range(count))
+    assert len(list(attempts(diary, policy))) == wrong
+    assert not list(attempts(diary, policy, lives=4))
+    kinds = ("open", "tls", "botched")
+    events = [
+        {"ts": round(at * apart_s * 1000), "conn": "", "event": kinds[at % 3], "target": "/v5/public/linear"}
+        for at in range(count)
+    ]
+    assert len(list(log(*events).attempts(policy, 1))) == wrong
+    assert not list(log(*events).attempts(policy, 4))
+    assert not log({"ts": 1, "conn": "", "event": "botched", "target": "/v5/market/time"}).attempts_ms
+
+
+# --- the program as a process ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "stalls, wrong",
+    [
+        ([], 1),
+        ([(17.05, 2.02)], 0),
+        ([(17.05, 0.6)], 1),  # said, but not how long
+        ([(16.0, 2.0)], 1),  # before it was over
+        ([(30.0, 2.0)], 1),  # much too late
+    ],
+)
+def test_a_standstill_must_be_said(stalls: list[tuple[float, float]], wrong: int, tmp_path: Path) -> None:
+    life = Life(0, tmp_path, 0.0)
+    life.stopped += [(15.0, 17.0), (20.0, 20.3)]  # the second is too short to count
+    life.stalls += stalls
+    assert len(standstill_faults([life])) == wrong
+    life.bursts.append("BTCUSDT: three ticks within 0.01 s")
+    assert len(standstill_faults([life])) == wrong + 1
+
+
+LAST_S = T0 / 1e9 + 3.0  # of the tape
+
+
+@pytest.mark.parametrize(
+    "known_s, ended_s, killed, wrong",
+    [
+        (0.0, 10.0, False, 0),
+        (5.0, 10.0, False, 1),  # data that had been shown is missing
+        (5.0, 10.0, True, 1),
+        (5.0, 5.5, True, 0),  # of the last second before the kill
+        (5.0, 5.5, False, 1),  # an orderly end loses nothing
+    ],
+)
+def test_what_a_recording_may_lack(tmp_path: Path, known_s: float, ended_s: float, killed: bool, wrong: int) -> None:
+    life = Life(0, tmp_path, 0.0)
+    life.recording = simple_tape(tmp_path)
+    life.known_s = [LAST_S - 1, LAST_S + known_s]
+    if not known_s:
+        life.known_s = [LAST_S - 3]
+    found = recording_faults(life, LAST_S + ended_s, killed=killed, pace=Pace(lambda: 0.0))
+    assert len(found) == wrong, found
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_torn_end_is_a_killed_programs_right(tmp_path: Path, killed: bool) -> None:
+    life = Life(0, tmp_path, 0.0)
+    tape = simple_tape(tmp_path)
+    file = max((path for path in (tape.rglob("*") if tape.is_dir() else [tape]) if path.is_file()), key=str)
+    life.recording = tape
+    file.write_bytes(file.read_bytes()[:-7])
+    found = recording_faults(life, LAST_S, killed=killed, pace=Pace(lambda: 0.0))
+    assert bool(found) is not killed
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    file.write_bytes(data)
+    assert recording_faults(life, LAST_S, killed=True, pace=Pace(lambda: 0.0))  # nobody has a right to that
+
+
+def test_a_recording_that_is_not_there(tmp_path: Path) -> None:
+    life = Life(0, tmp_path, 0.0)
+    pace = Pace(lambda: 0.0)
+    assert recording_faults(life, 1.0, killed=True, pace=pace) == []  # killed before there was anything
+    life.known_s = [0.5]
+    assert recording_faults(life, 1.0, killed=True, pace=pace)
+
+
+# --- measures -------------------------------------------------------------------------------------------------------
+
+
+def test_lost_time() -> None:
+    pace = Pace(lambda: 0.0)
+    pace.lose(1.0, 2.0)
+    pace.lose(3.0, 3.5)
+    assert pace.lost_s(0.0, 10.0) == 1.5
+    assert pace.lost_s(1.5, 3.25) == 0.75
+    assert pace.lost_s(5.0, 6.0) == 0.0
+    assert pace.longest_s() == 1.0
+
+
+async def test_a_beat_that_comes_late_is_lost_time(mock_clock: trio.testing.MockClock) -> None:
+    pace = Pace(trio.current_time)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pace.run)
+        for _ in range(5):
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(0.02)
+        await trio.testing.wait_all_tasks_blocked()
+        assert pace.longest_s() == 0.0
+        mock_clock.jump(5.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert 4.9 < pace.longest_s() < 5.0
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "samples, grew",
+    [
+        ([], 0),
+        ([0] * 30 + [99] * 29, 0),  # too few to tell
+        ([0] * 25 + [50] * 75, 0),  # the first quarter does not count
+        ([0] * 25 + [50] * 20 + [900] * 5 + [50] * 25 + [60] * 20 + [900] * 5, 10),  # nor does a peak
+    ],
+)
+def test_growth_is_that_of_the_second_half(samples: list[int], grew: int) -> None:
+    assert growth(samples) == grew
+
+
+def test_a_set_clock_moves_the_wall_and_nothing_else() -> None:
+    clock = SetClock()
+    wall, mono = clock()
+    clock.jump(-3600)
+    later_wall, later_mono = clock()
+    assert -3600e9 <= later_wall - wall < -3590e9
+    assert 0 <= later_mono - mono < 10e9
+    assert clock.jumps == 1
