@@ -56,6 +56,8 @@ class _File:
             sync_folder(path.parent)
         except OSError:
             self.abandon()
+            with contextlib.suppress(OSError):
+                path.unlink()  # there is nothing in it
             raise
 
     def write(self, data: bytes) -> None:

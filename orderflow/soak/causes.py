@@ -65,7 +65,8 @@ def unexplained(
         starved = change.reason in _SILENT and exchange.lost_s(at_s - _DEADLINE_S, at_s) >= _STARVED_S
         if not starved and not any(it.name in names and it.ts / 1000 >= since_s for it in before):
             last = ", ".join(f"{it.name} {at_s - it.ts / 1000:.1f} s before" for it in before[-3:])
-            yield f"{change.link} depth {depth} at {at_s:.1f}: down with {change.reason} without a cause ({last or 'none'})"
+            where = f"{change.link} depth {depth} at {at_s:.1f}"
+            yield f"{where}: down with {change.reason} without a cause (before it: {last or 'nothing'})"
 
 
 def _concerns(ledger: Ledger, trouble: Event, link: str, depth: str) -> bool:
