@@ -11,6 +11,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from orderflow.core.alerts import AlertEngine, Direction, Rule, RuleState
+from orderflow.core.figures import Quality, TickQuality
 from orderflow.core.types import (
     Alert,
     AlertKind,
@@ -62,12 +63,14 @@ __all__ = [
     "PositionRow",
     "Positive",
     "PrivateMessage",
+    "Quality",
     "Rule",
     "RuleState",
     "Severity",
     "StartInfo",
     "Summary",
     "Threshold",
+    "TickQuality",
     "WalletRow",
     "hookimpl",
     "notice",

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from orderflow.core.figures import Quality
+    from orderflow.core.quality import Tally
 
 _NOTHING: Final[tuple[Output, ...]] = ()
 _HOPS: Final = ("engine_to_gateway", "gateway_to_socket", "socket_to_book", "book_to_metrics")
@@ -297,16 +298,20 @@ class Engine:
         """Every topic's figures up to now, or up to `Stopping` once that came."""
         if self._final is not None:
             return self._final
-        self._fold()
         return tuple(
             figures(
                 book.coverage.sums(mono_ns),
-                tally_of(book, self.latency[key], self.offsets),
+                self.tally(key),
                 key.category.value,
                 key.symbol,
             )
             for key, book in self.books.items()
         )
+
+    def tally(self, key: InstrumentId) -> Tally:
+        """What one topic's messages came to so far."""
+        self._fold()
+        return tally_of(self.books[key], self.latency[key], self.offsets)
 
     def dump(self, to_text: Callable[[float], str]) -> list[BookDump]:
         """Every book whole, best level first; `to_text` writes a number as exact decimal text."""

@@ -152,14 +152,22 @@ class MessageHops:
     (1.1 us a message with three histograms recorded one by one, 0.6 us so).
     """
 
-    __slots__ = ("engine_to_gateway", "first_ns", "gateway_to_socket", "last_ns", "socket_to_book", "stamps")
+    __slots__ = (
+        *("engine_to_gateway", "gateway_to_socket", "socket_to_book", "stamps"),
+        *("first_ns", "last_ns", "messages"),
+    )
 
     def __init__(self) -> None:
         self.engine_to_gateway = LatencyHistogram()
         self.gateway_to_socket = LatencyHistogram()
         self.socket_to_book = LatencyHistogram()
         self.stamps: list[Stamps] = []
-        self.first_ns: int | None = None  # receive time of the first and the last message folded, of all intervals
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from here on: how many messages were folded in all, and the stamps of the first and the last."""
+        self.messages = 0
+        self.first_ns: int | None = None
         self.last_ns: int | None = None
 
     def fold(self, offset_us: int | None) -> None:
@@ -174,6 +182,7 @@ class MessageHops:
         if self.first_ns is None:
             self.first_ns = stamps[0][0]
         self.last_ns = stamps[-1][0]
+        self.messages += len(stamps)
         if offset_us is not None:
             late_us = [recv // 1000 - sent * 1000 - offset_us for recv, sent, _, _, _ in stamps]
             self.gateway_to_socket.record_all(late_us)

@@ -179,16 +179,20 @@ _NOT_RECOVERED: Final = NO_GAPS | {Cause.RECORDER, Cause.UNRECORDED}
 class Tally:
     """What one topic's messages came to, or those of several topics and sessions added up."""
 
-    __slots__ = ("duplicates", "first_ns", "jumps", "last_ns", "latency", "missed", "offsets", "refused", "resyncs")
+    __slots__ = (
+        *("messages", "jumps", "missed", "duplicates", "refused", "resyncs"),
+        *("first_ns", "last_ns", "latency", "offsets"),
+    )
 
     def __init__(self) -> None:
-        self.jumps = self.missed = self.duplicates = self.refused = self.resyncs = 0
+        self.messages = self.jumps = self.missed = self.duplicates = self.refused = self.resyncs = 0
         self.first_ns: int | None = None
         self.last_ns: int | None = None
         self.latency = LatencyHistogram()  # us, as `offsets`
         self.offsets = LatencyHistogram()
 
     def add(self, other: Tally) -> None:
+        self.messages += other.messages
         self.jumps += other.jumps
         self.missed += other.missed
         self.duplicates += other.duplicates
@@ -207,7 +211,7 @@ def tally_of(book: Book, latency: LatencyHistogram, offsets: LatencyHistogram) -
     counters, hops = book.counters, book.hops
     tally.jumps, tally.missed, tally.duplicates = counters.gaps, counters.missed, counters.duplicates
     tally.refused, tally.resyncs = counters.refused, counters.resyncs
-    tally.first_ns, tally.last_ns = hops.first_ns, hops.last_ns
+    tally.messages, tally.first_ns, tally.last_ns = hops.messages, hops.first_ns, hops.last_ns
     tally.latency.merge(latency)
     tally.latency.merge(hops.gateway_to_socket)
     tally.offsets.merge(offsets)
@@ -228,7 +232,7 @@ def figures(sums: Sums, tally: Tally, category: str = "", symbol: str = "") -> Q
         gap_s=_seconds(gaps.ns),
         longest_gap_s=_seconds(gaps.longest_ns),
         causes=_causes(sums),
-        messages=tally.latency.count,
+        messages=tally.messages,
         first_ms=_ms(tally.first_ns),
         last_ms=_ms(tally.last_ns),
         jumps=tally.jumps,

@@ -10,7 +10,7 @@ import msgspec
 from orderflow.core.errors import MisuseError
 from orderflow.core.figures import Cause, GapReport, TopicReport
 from orderflow.core.latency import LatencyHistogram
-from orderflow.core.quality import RECORDER_REASON, UNRECORDED_REASON, Coverage, Tally, figures, tally_of, total
+from orderflow.core.quality import RECORDER_REASON, UNRECORDED_REASON, Coverage, Tally, figures, total
 from orderflow.core.timeline import Chronicle
 from orderflow.core.types import BookState, BookStateChanged, Started, Stopping
 from orderflow.hooks.host import PluginHost
@@ -35,6 +35,7 @@ MAX_TROUBLES: Final = 100
 MAX_STRETCHES: Final = 4000  # of all topics together: a report must stay small
 MAX_GAPS: Final = 2000
 
+_LAST_NS: Final = 2**63 - 1  # in the year 2262
 _COUNTERS: Final = ("gaps", "missed", "duplicates", "refused", "resyncs")
 
 
@@ -180,15 +181,16 @@ class SessionSurvey(SessionReplay):
             super().take(item)
 
     def _at(self, mono_ns: int) -> int:
-        """On the survey's clock."""
-        return mono_ns + (self._ahead_ns or 0)
+        """On the survey's clock; a recording that lies cannot lead out of what a calendar can show."""
+        return min(max(mono_ns + (self._ahead_ns or 0), 0), _LAST_NS)
 
     def _apply(self, events: Iterable[Event]) -> None:
         for event in events:
             if isinstance(event, Started) and self._ahead_ns is None:
                 self._ahead_ns = event.recv_ns - event.mono_ns
-                self._topics = self._survey.enter(self.engine.books, event.recv_ns)
-                if self._opens_ns is not None and self._opens_ns <= event.recv_ns:
+                at_ns = self._at(event.mono_ns)
+                self._topics = self._survey.enter(self.engine.books, at_ns)
+                if self._opens_ns is not None and self._opens_ns <= at_ns:
                     self._opens_ns = None
             super()._apply([event])
             if isinstance(event, Stopping):
@@ -206,7 +208,7 @@ class SessionSurvey(SessionReplay):
         self.engine.offsets = LatencyHistogram()
         for key, book in self.engine.books.items():
             book.hops.clear()
-            book.hops.first_ns = book.hops.last_ns = None
+            book.hops.begin()
             self._before[key] = _counts(book)
             if at_ns is not None:
                 self._topics[key].begin(at_ns)
@@ -261,10 +263,8 @@ class SessionSurvey(SessionReplay):
             if self._opens_ns > self._at(max(self._seen_ns, self.last_mono_ns)):
                 return  # all of it lies before the time asked for
             self._open_window()
-        offset = self.engine.clock_offset
-        for key, book in self.engine.books.items():
-            book.hops.fold(round(offset.offset_ms * 1000) if offset else 0)
-            tally = tally_of(book, LatencyHistogram(), self.engine.offsets)
+        for key in self.engine.books:
+            tally = self.engine.tally(key)
             jumps, missed, duplicates, refused, resyncs = self._before[key]
             tally.jumps -= jumps
             tally.missed -= missed
@@ -287,6 +287,10 @@ class _Surveys(Sessions):
         return SessionSurvey(found, self._choice, self._survey)
 
 
+def _clamped(at_ns: int | None) -> int | None:
+    return None if at_ns is None else min(max(at_ns, 0), _LAST_NS)
+
+
 def survey_gaps(
     recording: Recording,
     choice: Choice,
@@ -301,7 +305,7 @@ def survey_gaps(
 
     Raises: MisuseError when nothing was recorded between `from_ns` and `to_ns`.
     """
-    survey = Survey(from_ns, to_ns, topics)
+    survey = Survey(_clamped(from_ns), _clamped(to_ns), topics)
     sessions = _Surveys(choice, survey)
     for item in recording.items():
         if isinstance(item, BlockStart):

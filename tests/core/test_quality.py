@@ -251,5 +251,6 @@ def test_topics_together() -> None:
     tally.first_ns, tally.last_ns, tally.duplicates = 5 * MS, 9 * MS, 2
     other.first_ns, other.last_ns, other.duplicates = 3 * MS, 4 * MS, 3
     other.latency.record(1000)
+    other.messages = 1
     both = total([(one, tally), (two, other), (Sums(), Tally())])
     assert (both.coverage_pct, both.first_ms, both.last_ms, both.duplicates, both.messages) == (25.0, 3, 9, 5, 1)

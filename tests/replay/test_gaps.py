@@ -18,12 +18,16 @@ from orderflow.core.types import BookState, Category, ClockOffset, InstrumentId,
 from orderflow.record.format import Encoder
 from orderflow.record.images import take_checkpoint
 from orderflow.record.reader import open_recording
-from orderflow.record.records import Control, End, Gap, Given, Opened, encode_event
+from orderflow.record.records import Control, End, Gap, Given, encode_event
 from orderflow.record.writer import RecordingWriter
 from orderflow.replay.engine import Choice
 from orderflow.replay.gaps import MAX_TROUBLES, Survey, survey_gaps
+from orderflow.ui.gappage import gap_page
+from orderflow.ui.gaptext import format_report
+from tests.foreign.test_convert import bring
+from tests.foreign.test_shared import STREAMS, Stream
 from tests.record.tapes import BTC, M0, POLICY, T0, book, opened, session, simple_tape, write_tape
-from tests.recordings import received
+from tests.recordings import recording
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -258,38 +262,20 @@ def test_troubles_are_bounded(tmp_path: Path) -> None:
 # --- recordings of the exchange -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name, category, symbols, depth",
-    [
-        ("linear-BTCUSDT-SOLUSDT-ob200-20260809.jsonl.gz", "linear", {"BTCUSDT": 414, "SOLUSDT": 383}, 200),
-        ("spot-ETHUSDT-ob200-20260809.jsonl.gz", "spot", {"ETHUSDT": 250}, 200),
-        ("2024-12-01_XRPUSDT_ob500.data.zip", "linear", {"XRPUSDT": 50}, 500),
-    ],
-)
-def test_real_sessions_are_live_from_their_first_snapshot_on(
-    tmp_path: Path, name: str, category: str, symbols: dict[str, int], depth: int
-) -> None:
-    keys = [InstrumentId(Category(category), symbol) for symbol in symbols]
-    writer = RecordingWriter(tmp_path / "tape", POLICY, os.urandom(16), clock=lambda: T0)
-    writer.rotate(None)
-    encoder = Encoder()
-    encoder.note(session(instruments=keys, depth=depth, timed=False))
-    books = [(key.symbol, depth) for key in keys]
-    where = {"link": category, "category": Category(category), "url": "", "recv_ns": T0, "mono_ns": M0}
-    encoder.note(Opened(connection=1, books=books, **where))  # type: ignore[arg-type]
-    for at_s, raw in received(name):
-        if b'"topic":"orderbook' in raw:
-            at_ns = round((at_s or json.loads(raw)["ts"] / 1000) * 1e9)
-            encoder.frames(1, [raw], at_ns, at_ns)
-    writer.close(encoder.take())
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+def test_real_sessions_are_live_from_their_first_snapshot_on(stream: Stream, tmp_path: Path) -> None:
+    bring(tmp_path / "tape", recording(f"streams/{stream.name}"))
     report = survey(tmp_path / "tape")
+    assert {f"{topic.quality.category}:{topic.quality.symbol}" for topic in report.topics} == set(stream.books)
     for quality in (topic.quality for topic in report.topics):
-        assert quality.gaps == quality.jumps == quality.duplicates == quality.refused == 0
-        assert quality.messages == symbols[quality.symbol]
-        assert [one.cause for one in quality.causes] in ([], [Cause.START])
+        assert quality.messages == stream.books[f"{quality.category}:{quality.symbol}"]
+        assert quality.gaps == quality.jumps == quality.missed == quality.refused == quality.resyncs == 0
+        assert [one.cause for one in quality.causes if one.seconds] in ([], [Cause.START])
+        waited_s = sum(one.seconds for one in quality.causes)
+        assert quality.live_s == pytest.approx(quality.asked_s - waited_s, abs=1e-5)
         assert quality.first_ms is not None
-        assert quality.last_ms is not None
-        assert quality.live_s == pytest.approx((quality.last_ms - quality.first_ms) / 1000, abs=0.5)
+        assert quality.first_ms - report.from_ms == pytest.approx(waited_s * 1000, abs=2)
+        assert (quality.latency_ms.count > 0) == (stream.clock == "receive")
 
 
 # --- the command --------------------------------------------------------------------------------------------------
@@ -363,3 +349,15 @@ def test_the_page_is_written_whole(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_plain_tape_without_beginning_and_end_notes(tmp_path: Path) -> None:
     report = survey(write_tape(tmp_path / "tape", [[book(10, "snapshot")], *[[book(u)] for u in range(11, 31)]]))
     assert (report.total.asked_s, report.total.gaps, report.total.messages) == (1.0, 0, 20)
+
+
+def test_impossible_times_do_no_harm(tmp_path: Path) -> None:
+    tape = Tape(tmp_path / "tape")
+    tape.control(LinkDown(link="x", instruments=(BTC,), reason="eof", mono_ns=2**63 - 1))
+    tape.message(100, book(10, "snapshot"))
+    tape.control(LinkDown(link="x", instruments=(BTC,), reason="eof", mono_ns=-(2**63)))
+    tape.timer(2**43)
+    tape.close(None)
+    report = survey(tmp_path / "tape", from_ms=-(10**30), to_ms=10**30)
+    assert "2262" in format_report(report)
+    assert gap_page(report, "tape").endswith("</html>\n")
