@@ -33,6 +33,7 @@ def main(args: argparse.Namespace) -> int:
 
     Raises: ConfigError for options that cannot be and files that are no report.
     """
+    _check_report(args)
     before = read_report(Path(args.compare), "--compare") if args.compare else None  # before minutes of measuring
     try:
         report = read_report(Path(args.report), "--report") if args.report else _measure(make_plan(args))
@@ -43,6 +44,14 @@ def main(args: argparse.Namespace) -> int:
         return EXIT_BROKEN
     _show(with_changes(report, before) if before is not None else report, args)
     return 0 if report.ok else EXIT_BROKEN
+
+
+def _check_report(args: argparse.Namespace) -> None:
+    """An earlier run is shown as it was. Raises: ConfigError for options about what to measure."""
+    measuring = ("quick", "only", "depth", "rate", "rounds", "peers", "peers_python")
+    given = [f"--{name.replace('_', '-')}" for name in measuring if getattr(args, name) not in (None, False)]
+    if args.report and given:
+        raise ConfigError(f"option --report: nothing is measured; leave out {', '.join(given)}")
 
 
 def _measure(plan: Plan) -> Report:

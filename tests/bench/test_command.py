@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -14,6 +15,9 @@ from orderflow.bench.inprocess import WrongBook
 from orderflow.bench.options import add_arguments
 from orderflow.bench.results import Limit
 from orderflow.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TINY = msgspec.structs.replace(plan.QUICK, rounds=1, windows=8, hot=20, cold=4, ticks=4, rate=1000.0)
 
@@ -91,6 +95,54 @@ def test_sigterm_unwinds_so_that_no_child_stays_behind(monkeypatch: pytest.Monke
     assert caught.value.code == 143
     assert ended
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.fixture
+def saved(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run as `--json` printed it."""
+    _judge_by(monkeypatch, 1e9)
+    assert _run("--json", "--only", "message", "--rate", "1000") == 0
+    path = tmp_path / "run.json"
+    path.write_text(capsys.readouterr().out)
+    return path
+
+
+def _show(*argv: str) -> int:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return command.main(parser.parse_args(argv))
+
+
+def test_an_earlier_run_is_shown_without_measuring(
+    saved: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "make_plan", None)
+    assert _show("--report", str(saved)) == 0
+    assert "message: one whole message" in capsys.readouterr().out
+    assert _show("--report", str(saved), "--markdown") == 0
+    assert "### message: one whole message" in capsys.readouterr().out
+    assert _show("--report", str(saved), "--compare", str(saved), "--json") == 0
+    changes = json.loads(capsys.readouterr().out)["changes"]
+    assert [(change["name"], change["ratio"]) for change in changes] == [("message", 1.0), ("message", 1.0)]
+
+
+def test_a_run_is_compared_with_an_earlier_one(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--only", "message", "--rate", "1000", "--compare", str(saved)) == 0
+    assert "against the earlier run" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_report_is_refused_before_anything_is_measured(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "make_plan", None)
+    saved.write_text('{"event":"tick"}')
+    with pytest.raises(ConfigError, match="option --compare"):
+        _run("--compare", str(saved))
+
+
+def test_showing_and_measuring_exclude_each_other(saved: Path) -> None:
+    with pytest.raises(ConfigError, match="leave out --quick, --only, --peers-python"):
+        _run("--report", str(saved), "--only", "message", "--peers-python", "python3")
 
 
 def test_options_that_cannot_be_are_the_command_lines_business() -> None:
