@@ -87,6 +87,7 @@ def _with_peers(plan: Plan, python: str) -> Plan:
         stages=PEER_STAGES,
         depths=plan.depths[:1],
         rates=(plan.rate,),
+        flood=min(plan.flood, 40_000),  # pybit takes its time
         clients=(*plan.clients, BARE, *find_rivals(python).rivals),
         peers_python=python,
     )
