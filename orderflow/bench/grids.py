@@ -63,8 +63,12 @@ def grids(report: Report) -> list[Grid]:
         )
         for stage, title in STAGES.items()
     ]
-    found.append(Grid("ratios of this run (more than 1 is better)", _RATIO, [*map(_ratio_row, report.ratios)], 2))
-    found.append(Grid("limits", _LIMIT, [*map(_verdict_row, report.verdicts)], 1))
+    found.append(Grid("ratios of this run (more than 1 is better)", _RATIO, _ratio_rows(report.ratios), 2))
+    found.append(
+        Grid(
+            "limits", _LIMIT, [_verdict_row(verdict) for verdict in report.verdicts if verdict.measured is not None], 1
+        )
+    )
     if report.changes is not None:
         rows = [*map(_change_row, report.changes)]
         found.append(Grid("against the earlier run (more than 1 is better now)", _CHANGE, rows, 3))
@@ -76,6 +80,9 @@ def closing_lines(report: Report) -> list[str]:
     lines = []
     if any(figure.stage in (*PEER_STAGES, "scale") for figure in report.figures):
         lines.append("every client ended with the server's books, level by level; no message was lost")
+    unknown = [verdict.limit.title for verdict in report.verdicts if verdict.measured is None]
+    if unknown:
+        lines.append(f"limits not measured: {'; '.join(unknown)}")
     if report.changes == ():
         lines.append("the earlier run measured nothing that this one did")
     return lines
@@ -106,34 +113,41 @@ def _row(figure: Figure, report: Report) -> Row:
 
 
 _ENOUGH: Final = 1000  # samples for a p99.9 that is not just the worst
-_RATIO: Final[Row] = ("", "against", "of the", "depth", "at", "ratio", "rounds", "promised", " ")
+_RATIO: Final[Row] = ("", "against", "depth", "at", "median", "rounds", "p99", "promised", " ")
 
 
-def _ratio_row(ratio: Ratio) -> Row:
-    tls = " over TLS" if ratio.stage == "tls" else ""
+def _ratio_rows(ratios: Sequence[Ratio]) -> list[Row]:
+    """One row for the median and the 99th percentile of the same two figures."""
+    found: dict[tuple[object, ...], dict[str, Ratio]] = {}
+    for ratio in ratios:
+        key = (ratio.stage, ratio.name, ratio.case, ratio.against, ratio.depth, ratio.rate)
+        found.setdefault(key, {})[ratio.statistic] = ratio
+    return [_ratio_row(pair["p50"], pair.get("p99")) for pair in found.values()]
+
+
+def _ratio_row(median: Ratio, p99: Ratio | None) -> Row:
+    promised = [each for each in (median, p99) if each is not None and each.floor is not None]
+    tls = " over TLS" if median.stage == "tls" else ""
     return (
-        f"{escape_text(ratio.name, 60)}{tls}",
-        escape_text(ratio.against, 60),
-        _NAMES[ratio.statistic],
-        _depth(ratio.depth),
-        _rate(ratio.rate),
-        f"{ratio.value:.2f}",
-        f"{ratio.least:.2f} to {ratio.most:.2f}",
-        f"{ratio.floor:.2f}" if ratio.floor is not None else "",
-        _mark(ratio.holds),
+        f"{escape_text(median.name, 60)}{tls}",
+        escape_text(median.against, 60),
+        _depth(median.depth),
+        _rate(median.rate),
+        f"{median.value:.2f}",
+        f"{median.least:.2f} to {median.most:.2f}",
+        f"{p99.value:.2f}" if p99 is not None else "",
+        ", ".join(f"{'p99 ' if each is p99 else ''}{each.floor:.2f}" for each in promised),
+        _mark(all(each.holds for each in promised)) if promised else "",
     )
 
 
-_NAMES: Final = {"p50": "median", "p99": "p99"}
 _LIMIT: Final[Row] = ("", "must be", "measured", " ")
 
 
 def _verdict_row(verdict: Verdict) -> Row:
     limit = verdict.limit
     wanted = f"{limit.statistic} < {limit.ceiling:g} {limit.unit}"
-    if verdict.measured is None:
-        return limit.title, wanted, "not measured", ""
-    return limit.title, wanted, f"{number(verdict.measured)} {limit.unit}", _mark(verdict.holds)
+    return limit.title, wanted, f"{number(verdict.measured or 0.0)} {limit.unit}", _mark(verdict.holds)
 
 
 _CHANGE: Final[Row] = ("stage", "", "case", "depth", "at", "before", "now", "ratio", "p99", "noise", " ")

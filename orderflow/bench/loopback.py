@@ -201,14 +201,16 @@ def _paced(plan: Plan, depth: int, rate: float, stage: str, tls: Papers | None) 
 
 
 def _rounds(plan: Plan, depth: int, count: int, rate: float, tls: Papers | None) -> Iterator[tuple[str, Run]]:
-    """Every client's runs, the clients in turn. Another library that does not get there is named and left out.
+    """Every client's runs, the clients in turn, another one first in each round.
+
+    Another library that does not get there is named and left out.
 
     Raises: LoopbackError for our own.
     """
     clients = list(plan.clients)
     with open_server(depth, plan.windows, plan.seed, tls) as server:
-        for _ in range(plan.rounds):
-            for client in clients.copy():
+        for number in range(plan.rounds):
+            for client in _rotated(clients, number):
                 python = "" if client in CLIENTS else plan.peers_python
                 try:
                     yield client, server.run(client, count, rate, python=python)
@@ -217,6 +219,11 @@ def _rounds(plan: Plan, depth: int, count: int, rate: float, tls: Papers | None)
                         raise
                     sys.stderr.write(f"left out: {escape_text(str(exc), 300)}\n")
                     clients.remove(client)
+
+
+def _rotated(clients: list[str], by: int) -> list[str]:
+    at = by % len(clients)
+    return clients[at:] + clients[:at]
 
 
 def latencies(run: Run) -> list[int]:

@@ -15,6 +15,7 @@ from orderflow.bench.frames import Frames
 from orderflow.bench.loopback import (
     LoopbackError,
     Run,
+    _rotated,
     find_fault,
     latencies,
     measure_flood,
@@ -94,6 +95,11 @@ def test_a_sheet_measures_between_its_first_and_last_mark() -> None:
     assert outcome.messages == 25
     assert outcome.wall_s >= 0
     assert outcome.error == "late"
+
+
+def test_another_client_is_first_in_each_round() -> None:
+    orders = [_rotated(["a", "b", "c"], number) for number in range(4)]
+    assert orders == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
 
 
 # --- the server alone ---------------------------------------------------------------------------------------------
