@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from orderflow.bybit.heartbeat import Heartbeat
 from orderflow.bybit.wire import WireReply
-from orderflow.core.errors import HeartbeatLost
 from orderflow.core.types import Category
 from orderflow.core.units import seconds_to_ns
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orderflow.core.policy import LinkPolicy
     from orderflow.core.types import InstrumentId
 
+_NEVER_NS: Final = 1 << 63
 _DATA: Final = b'{"topic":"'
 _NOT_ON_SPOT: Final = ("allLiquidation", "adlAlert", "insurance")
 _reply: Final = msgspec.json.Decoder(WireReply, strict=False)
@@ -42,21 +43,18 @@ class ListenProtocol:
         self._retry_ns: dict[str, int] = {}  # refused topics
         self._outbox: list[str] = []
         self._count = 0
-        self._ping_due_ns = 0
-        self._pong_due_ns: int | None = None
-        self._last_frame_ns = 0
+        self._heartbeat = Heartbeat(policy)
 
     # --- in
 
     def opened(self, mono_ns: int) -> None:
-        self._ping_due_ns = mono_ns + seconds_to_ns(self._policy.ping_interval_s)
-        self._last_frame_ns = mono_ns
+        self._heartbeat.start(mono_ns)
         for topic in self.topics:
             self._subscribe(topic)
 
     def receive(self, messages: Iterable[bytes], mono_ns: int) -> list[tuple[str, str]]:
         """Every message of one socket read. Returns: (topic, the exchange's untrusted words) of refused topics."""
-        self._last_frame_ns = mono_ns
+        self._heartbeat.last_frame_ns = mono_ns
         refused: list[tuple[str, str]] = []
         for raw in messages:
             self.frames += 1
@@ -73,7 +71,7 @@ class ListenProtocol:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return []  # recorded as it is, for whoever reads the recording
         if reply.ret_msg == "pong" or reply.op == "pong":
-            self._pong_due_ns = None
+            self._heartbeat.pong()
             return []
         topic = self._requests.pop(str(reply.req_id or reply.reqId), None)
         if topic is None or not (reply.success is False or reply.retCode not in (None, 0)):
@@ -94,30 +92,19 @@ class ListenProtocol:
 
     def next_deadline_ns(self) -> int:
         """When `on_time` must be called at the latest."""
-        idle_ns = self._last_frame_ns + seconds_to_ns(self._policy.idle_timeout_s)
-        beat_ns = self._ping_due_ns if self._pong_due_ns is None else self._pong_due_ns
-        return min(idle_ns, beat_ns, *self._retry_ns.values())
+        return min(self._heartbeat.due_ns, *self._retry_ns.values(), _NEVER_NS)
 
     def on_time(self, mono_ns: int) -> None:
         """Time passed: pings, and refused topics asked for again. Raises: HeartbeatLost (drop the link)."""
-        policy = self._policy
-        if self._pong_due_ns is not None and mono_ns >= self._pong_due_ns:
-            raise HeartbeatLost(f"no pong in {policy.pong_timeout_s:g} s", reason="pong")
-        if mono_ns - self._last_frame_ns >= seconds_to_ns(policy.idle_timeout_s):
-            raise HeartbeatLost(f"no frame in {policy.idle_timeout_s:g} s", reason="idle")
-        if self._pong_due_ns is None and mono_ns >= self._ping_due_ns:
+        if self._heartbeat.on_time(mono_ns):
             self._send({"req_id": self._request_id("p"), "op": "ping"})
-            self._ping_due_ns = mono_ns + seconds_to_ns(policy.ping_interval_s)
-            self._pong_due_ns = mono_ns + seconds_to_ns(policy.pong_timeout_s)
         for topic in [topic for topic, due_ns in self._retry_ns.items() if mono_ns >= due_ns]:
             del self._retry_ns[topic]
             self._subscribe(topic)
 
     def forgive(self, mono_ns: int) -> None:
         """The whole process stood still until now: what the peer owes us gets its whole time again."""
-        self._last_frame_ns = mono_ns
-        if self._pong_due_ns is not None:
-            self._pong_due_ns = mono_ns + seconds_to_ns(self._policy.pong_timeout_s)
+        self._heartbeat.forgive(mono_ns)
 
     def _subscribe(self, topic: str) -> None:
         request_id = self._request_id("s")

@@ -7,7 +7,7 @@ notice.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
@@ -17,6 +17,7 @@ from orderflow.core.text import escape_text
 from orderflow.core.units import NS
 from orderflow.net.retry import first_leaf, supervise
 from orderflow.net.tap import read_clocks
+from orderflow.net.writer import Writer
 from orderflow.net.ws import open_ws
 
 if TYPE_CHECKING:
@@ -28,11 +29,9 @@ if TYPE_CHECKING:
     from orderflow.net.feed import FeedTap
     from orderflow.net.retry import AttemptBudget, LinkHealth
     from orderflow.net.tap import Clock
-    from orderflow.net.ws import Dial, WebSocketLink
+    from orderflow.net.ws import Dial
 
 log = logging.getLogger(__name__)
-
-_STALL_NS: Final = NS  # a wake-up this late means that the process stood still, not that the peer is silent
 
 
 class Listener:
@@ -75,23 +74,29 @@ class Listener:
         """One connection, from dialling to its loss. Raises: TransientFeedError, alone or in a group."""
         protocol = ListenProtocol(self._topics, self._policy)
         tap = self._make_tap()
+        writer: Writer | None = None
 
         def on_batch(messages: list[bytes], recv_ns: int, mono_ns: int) -> None:
             tap.batch(messages, recv_ns, mono_ns, [])
             for topic, text in protocol.receive(messages, mono_ns):
                 self._refused(topic, text)
-            if protocol.has_data_to_send:
-                self._wake.set()
+            if protocol.has_data_to_send and writer is not None:
+                writer.wake()
+
+        async def send(text: str) -> None:
+            await ws.send(text)
+            tap.sent(text)
 
         try:
             async with open_ws(
                 self._url, on_batch, self._policy, dial=self._dial, ssl_context=self._ssl_context, clock=self._clock
             ) as ws:
+                writer = Writer(protocol, protocol.on_time, send, self._clock)
                 tap.opened()
                 protocol.opened(self._clock()[1])
                 up()
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._drive, protocol, ws, tap)
+                    nursery.start_soon(writer.run)
                     await ws.wait_closed()
         except* TransientFeedError as group:
             tap.lost(first_leaf(group).reason, first_leaf(group).detail)
@@ -99,24 +104,7 @@ class Listener:
         finally:
             if protocol.first_data_ns is not None and protocol.last_data_ns is not None:
                 health.healthy_s = (protocol.last_data_ns - protocol.first_data_ns) / NS
-        raise AssertionError("wait_closed returns by raising")
-
-    async def _drive(self, protocol: ListenProtocol, ws: WebSocketLink, tap: FeedTap) -> NoReturn:
-        """The connection's one writer."""
-        while True:
-            self._wake = trio.Event()
-            protocol.on_time(self._clock()[1])
-            for text in protocol.data_to_send():
-                await ws.send(text)
-                tap.sent(text)
-            due_ns = protocol.next_deadline_ns()
-            with trio.move_on_after(max(0, due_ns - self._clock()[1]) / NS):
-                await self._wake.wait()
-            late_ns = self._clock()[1] - due_ns
-            if late_ns > _STALL_NS:
-                protocol.forgive(self._clock()[1])
-            if late_ns >= 0:
-                await trio.lowlevel.checkpoint()  # what is due may be here: the reader has its turn before any verdict
+        raise AssertionError("a connection ends by raising")
 
     def _refused(self, topic: str, text: str) -> None:
         """Once each: asked for again, it will be refused again."""
