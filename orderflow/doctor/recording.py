@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 MOST_A_SECOND: Final = {1: 100, 50: 50, 200: 10, 1000: 5}
 """Messages of one book: the exchange sends no more of each depth."""
-BYTES_EACH: Final = {1: 40, 50: 60, 200: 80, 1000: 150}
-"""Of one message in a recording, as measured (docs/recording.md)."""
+BYTES_EACH: Final = {1: 60, 50: 130, 200: 260, 1000: 490}
+"""Of one message in a recording of a single busy book, compressed half a second at a time: more books take less."""
 LITTLE_DAYS: Final = 2.0
 LONG_ENOUGH_S: Final = 60.0
 

@@ -46,6 +46,7 @@ class Books:
     def __init__(self, report: Report, session: Session | None = None) -> None:
         self._report = report
         self._depth = session.depth if session is not None else 0
+        self._referred: set[InstrumentId] = set()  # of which more is told than one book topic
         self._last_ns = 0
         self._mended_ns: dict[InstrumentId, int] = {}
         self._mends = session is not None and session.timed and session.book.strict_sequence
@@ -137,6 +138,10 @@ class Books:
             self._refer(ticker.instrument, touch)
 
     def _refer(self, instrument: InstrumentId, reference: Reference, but_depth: int = 0) -> None:
+        if instrument not in self._referred:
+            self._referred.add(instrument)
+            for chain in self._of.get(instrument, ()):
+                chain.waits = True
         for chain in self._of.get(instrument, ()):
             if chain.depth != but_depth:
                 chain.refer(reference)
@@ -157,6 +162,7 @@ class Books:
                 lambda reference: self._comparison(category, topic, reference),
                 lambda: self._ticks.get(instrument),
             )
+            chain.waits = instrument in self._referred
             connection.chains[instrument, depth] = chain
             self._of.setdefault(instrument, []).append(chain)
         return chain

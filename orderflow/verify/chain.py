@@ -90,6 +90,7 @@ class BookChain:
     ) -> None:
         self.instrument = instrument
         self.depth = depth
+        self.waits = True  # for references; there is no need to where there are none
         self.broken_ns: int | None = None  # since when a gap waits for its snapshot
         self._result = result
         self._compare = compare
@@ -107,6 +108,9 @@ class BookChain:
 
     def update(self, update: BookUpdate) -> None:
         self._result.messages += 1
+        if not self.waits and not self._waiting:
+            self._step(update)
+            return
         self._waiting.append(update)
         self._advance(update.mono_ns)
 

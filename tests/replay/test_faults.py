@@ -89,7 +89,7 @@ async def test_a_replay_gives_what_a_run_full_of_faults_gave(exchange: SimServer
             nursery.start_soon(monitor.run)
             with trio.fail_after(20):
                 await all_live(monitor)
-                for _ in range(60):
+                for _ in range(40):
                     misbehave(exchange, dice)
                     await trio.sleep(0.05)
                 await all_live(monitor)
