@@ -42,6 +42,7 @@ def test_import_then_replay_backtest_and_serve(tmp_path: Path, capsys: pytest.Ca
     rules = ["--set", "plugins.enabled=spread", "--set", "plugins.spread.raise_above=0.01"]
     assert main(["alerts", "backtest", "tape", *rules, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rules"][0]["raised"] == 1
+    assert main(["verify", "tape"]) == 0
     from orderflow.sim.recordings import read_recording
 
     assert len(list(read_recording(tmp_path / "tape"))) == 51

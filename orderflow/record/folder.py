@@ -118,7 +118,10 @@ def walk_paths(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    found = recording_files(path)
+    try:
+        found = recording_files(path)
+    except OSError as error:
+        raise RecordingError(str(path), 0, "missing", f"cannot be opened: {error.strerror}") from None
     if not found:
         raise RecordingError(str(path), 0, "empty", f"no recording (*{SUFFIX}) in this folder")
     yield from found

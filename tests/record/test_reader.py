@@ -191,6 +191,16 @@ def test_what_is_no_recording_is_refused_by_name(tmp_path: Path, kind: str) -> N
     assert caught.value.offset == 0
 
 
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    with pytest.raises(RecordingError, match="cannot be opened: Permission denied") as caught:
+        open_recording(tmp_path)
+    assert caught.value.path == str(tmp_path)
+
+
 def test_a_missing_file_of_a_session_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from orderflow.record.format import Encoder
     from orderflow.record.writer import RecordingWriter
