@@ -208,6 +208,6 @@ def _as_text(result: Result, out: Path) -> str:
     ):
         if count:
             lines.append(f"  {count} {what}")
-    if result.shift_ns:
+    if result.shift_ns >= 1000:
         lines.append(f"  our clock was behind: {result.shift_ns / 1e6:.3f} ms were added to every receive time")
     return "\n".join(lines)

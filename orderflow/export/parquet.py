@@ -140,17 +140,20 @@ def file_schema(table: str) -> pa.Schema:
 
 def split(table: str, batch: pa.RecordBatch) -> Iterator[tuple[Part, pa.RecordBatch]]:
     """A batch as one for each file, rows in their order."""
+    if not batch.num_rows:
+        return
     days = _days(batch)
     category, symbol = (batch.column(name).dictionary_encode() for name in PARTITIONED)
-    coded = np.stack([days, category.indices.to_numpy(), symbol.indices.to_numpy()])
-    keys, whose = np.unique(coded, axis=1, return_inverse=True)
+    numbers = (days - days.min(), category.indices.to_numpy(), symbol.indices.to_numpy())
+    sizes = (int(days.max() - days.min()) + 1, len(category.dictionary), len(symbol.dictionary))
+    keys, first, whose = np.unique(np.ravel_multi_index(numbers, sizes), return_index=True, return_inverse=True)
     rest = batch.select([name for name in batch.schema.names if name not in PARTITIONED])
     rest = rest.replace_schema_metadata(file_schema(table).metadata)
-    order = np.argsort(whose.ravel(), kind="stable")
-    ends = np.cumsum(np.bincount(whose.ravel()))
-    for (day, category_at, symbol_at), rows in zip(keys.T.tolist(), np.split(order, ends[:-1]), strict=True):
-        part = Part(table, day, category.dictionary[category_at].as_py(), symbol.dictionary[symbol_at].as_py())
-        yield part, rest if len(keys.T) == 1 else rest.take(pa.array(rows))
+    order = np.argsort(whose, kind="stable")
+    groups = np.split(order, np.cumsum(np.bincount(whose))[:-1])
+    for row, rows in zip(first.tolist(), groups, strict=True):
+        part = Part(table, int(days[row]), *(batch.column(name)[row].as_py() for name in PARTITIONED))
+        yield part, rest if len(keys) == 1 else rest.take(pa.array(rows))
 
 
 def _days(batch: pa.RecordBatch) -> Days:
