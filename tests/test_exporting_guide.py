@@ -10,10 +10,11 @@ import pytest
 pa = pytest.importorskip("pyarrow", reason="needs the extra `export`")
 
 from orderflow.export.options import TABLES  # noqa: E402 - behind the question whether pyarrow is there
-from orderflow.export.schemas import SCHEMAS  # noqa: E402
+from orderflow.export.schemas import HOPS, SCHEMAS  # noqa: E402
 from tests.export.tapes import MS, SPOT, Tape, book, spot_book  # noqa: E402
 from tests.record.tapes import BTC  # noqa: E402
 
+METRICS = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text("utf-8")
 GUIDE = (Path(__file__).parents[1] / "docs" / "exporting.md").read_text("utf-8")
 TYPES = {"int64": "int64", "int32": "int32", "string": "text", "double": "float64", "bool": "bool"}
 
@@ -34,10 +35,13 @@ def test_every_column_with_its_type_and_whether_it_may_be_null(table: str) -> No
     assert told == [(field.name, type_of(field), "yes" if field.nullable else "") for field in SCHEMAS[table]]
 
 
-def test_every_column_of_a_tick() -> None:
-    told = re.findall(r"^\| ([^|`]+) \| (yes|) ?\| (`[^|]+) \|$", section("ticks"), re.MULTILINE)
-    columns = {name: (kind, null) for kind, null, names in told for name in re.findall(r"`(\w+)`", names)}
-    assert columns == {field.name: (type_of(field), "yes" if field.nullable else "") for field in SCHEMAS["ticks"]}
+def test_every_column_of_a_tick_is_a_field_of_the_tick_line() -> None:
+    for field in SCHEMAS["ticks"]:
+        group = next((name for name in (*HOPS, "quality") if field.name.startswith(f"{name}_")), "")
+        name = field.name.removeprefix(f"{group}_")
+        assert group in METRICS
+        assert f"`{name}`" in METRICS, f"docs/metrics.md does not name {name}"
+        assert type_of(field) in section("ticks")
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

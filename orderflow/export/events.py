@@ -121,8 +121,7 @@ class EventSpooler:
         self._folder = folder
         self._latency_ns = latency_ns
         self._received = True  # receive times are what they say
-        self._depth = 0
-        self._fed: set[tuple[InstrumentId, int]] = set()
+        self._depths: dict[InstrumentId, int] = {}  # of the topic that the engine's book was made of
         self._offset_ns = 0  # our clock minus the exchange's
         self._local_ns = 0
         self._tapes: dict[InstrumentId, _Tape] = {}
@@ -130,15 +129,15 @@ class EventSpooler:
 
     def session(self, session: Session, wanted: tuple[InstrumentId, ...]) -> None:
         self._received = session.received
-        self._depth = session.depth
-        self._fed.clear()
+        self._depths.clear()
         self._offset_ns = 0
         for tape in self._tapes.values():
             tape.book.chained = False
-            tape.book.depth = session.depth
 
     def held(self, instrument: InstrumentId, depth: int) -> None:
-        self._fed.add((instrument, depth))
+        self._depths[instrument] = depth
+        if instrument in self._tapes:
+            self._tapes[instrument].book.depth = depth
 
     def fact(self, fact: Instrument | ClockOffset) -> None:
         if isinstance(fact, Instrument):
@@ -149,7 +148,7 @@ class EventSpooler:
     # --- messages
 
     def book(self, number: int, update: BookUpdate, raw: bytes) -> None:
-        if (update.instrument, update.depth) not in self._fed:  # a topic recorded beside
+        if self._depths.get(update.instrument) != update.depth:  # a topic recorded beside
             return
         tape = self._tape(update.instrument)
         book = tape.book
@@ -197,7 +196,7 @@ class EventSpooler:
 
     def image(self, image: Image) -> None:
         """How old the state is nobody knows: a second, or as old as the last change that was seen."""
-        if (image.instrument, image.depth) not in self._fed:
+        if self._depths.get(image.instrument) != image.depth:
             return
         tape = self._tape(image.instrument)
         local_ns = self._local(image.recv_ns)
@@ -223,7 +222,7 @@ class EventSpooler:
     def _tape(self, key: InstrumentId) -> _Tape:
         tape = self._tapes.get(key)
         if tape is None:
-            tape = self._tapes[key] = _Tape(Book(key, self._depth, BookPolicy()))
+            tape = self._tapes[key] = _Tape(Book(key, self._depths.get(key, 0), BookPolicy()))
         return tape
 
     def _local(self, recv_ns: int) -> int:

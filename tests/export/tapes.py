@@ -63,16 +63,23 @@ class Tape:
         self._writer = RecordingWriter(folder, POLICY, os.urandom(16), clock=lambda: T0)
         self._writer.rotate(None)
         self.encoder = Encoder()
-        fields = {"version": "1", "env": "sim", "depth": 50, "interval_s": 1.0, "started_ns": T0, **session}
+        fields: dict[str, Any] = {
+            "version": "1",
+            "env": "sim",
+            "depth": 50,
+            "interval_s": 1.0,
+            "started_ns": T0,
+            **session,
+        }
         self.encoder.note(Session(session=os.urandom(4).hex(), instruments=list(instruments), **fields))
-        for number, key in enumerate((BTC, SPOT), 1):
+        for number, category in enumerate((BTC.category, SPOT.category), 1):
             self.encoder.note(
                 Opened(
                     connection=number,
-                    link=key.category.value,
-                    category=key.category,
+                    link=category.value,
+                    category=category,
                     url="wss://x/",
-                    books=[(key.symbol, 50)],
+                    books=[(key.symbol, fields["depth"]) for key in instruments if key.category is category],
                     recv_ns=T0,
                     mono_ns=M0,
                 )

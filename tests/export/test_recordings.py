@@ -27,6 +27,7 @@ SPOT = "spot-ETHUSDT-ob200-20260809.jsonl.gz"
 SYMBOLS = {LINEAR: ("linear", ["BTCUSDT", "SOLUSDT"]), SPOT: ("spot", ["ETHUSDT"])}
 
 
+SENT = ("message", "recv_ns", "type", "ts", "cts")
 FIELDS = {
     "book": ["message", "recv_ns", "kind", "exchange_ms", "engine_ms", "u", "side", "price_text", "price", "size_text"],
     "trades": ["message", "trade_id", "side", "price_text", "size_text"],
