@@ -85,7 +85,10 @@ class _Keeper:
             await self._serve()
         finally:
             self._isolate.post = _nobody
-            self._isolate.kill()  # whichever thread still waits for an answer learns that there is none
+            if self.idle.is_set():
+                self._isolate.farewell()  # it may still put its things in order; the host waits a little for it
+            else:
+                self._isolate.kill()  # the thread that waits for an answer learns that there is none
             self.idle.set()
 
     async def _serve(self) -> None:

@@ -268,7 +268,7 @@ def environment(ours: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in ours.items() if name in _KEPT_VARIABLES or name.startswith("LC_")}
     here = str(Path(__file__).resolve().parents[2])
     path = [entry for entry in sys.path if entry and entry != here]
-    return kept | {"PYTHONPATH": os.pathsep.join((here, *path)), "PYTHONSAFEPATH": "1"}
+    return kept | {"PYTHONPATH": os.pathsep.join((here, *path))}
 
 
 def _poll(wanted: Mapping[int, int], wait_s: float) -> set[int]:

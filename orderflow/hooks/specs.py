@@ -3,7 +3,8 @@
 What holds for all of them:
 
 - **Called from** the program's own thread, between two steps of the event loop, one plugin after the other in the order
-  of `plugins.enabled`. While a hook runs nothing else does: no message is read, no ping is answered.
+  of `plugins.enabled`. While a hook runs nothing else does: no message is read, no ping is answered. (An isolated
+  plugin is called in a process of its own, a little later; docs/plugins.md says what is different there.)
 - **Sync and quick.** `async def` is refused. A call has a budget (`plugins.budget_ms`, 20 ms); over it you are warned
   about, and over `plugins.disable_over_ms` (1 s) the plugin is disabled. Do slow work in a thread of your own.
 - **If it raises**, anything including `SystemExit`, that is contained: the other plugins still get their call, the

@@ -310,7 +310,7 @@ def test_the_environment_is_a_short_list(name: str) -> None:
     given = {"PATH": "p", "LC_ALL": "l", "TZ": "t", "AWS_SECRET_ACCESS_KEY": "s", "PYTHONSTARTUP": "x"}
     kept = environment(given)
     assert kept[name] == given[name]
-    assert set(kept) == {"PATH", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONSAFEPATH"}
+    assert set(kept) == {"PATH", "LC_ALL", "TZ", "PYTHONPATH"}
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -394,6 +394,17 @@ def test_closing_leaves_no_process_nor_what_it_started(folder: Path) -> None:
     assert not alive(pids[0])
     until_gone(pids[1])
     assert host.tick(TICK) == []
+
+
+def test_closing_lets_it_put_its_things_in_order(folder: Path) -> None:
+    done = folder / "done"
+    register = f"import atexit, pathlib; atexit.register(pathlib.Path({str(done)!r}).touch)"
+    write_plugin(folder, "a_bad", tick_hook(register))
+    with closing(host_of(folder)) as host:
+        host.tick(TICK)
+        host._isolates["a_bad"].farewell()
+        host._isolates["a_bad"].close(10)
+    assert done.exists()
 
 
 def test_a_process_that_cannot_be_started_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
