@@ -31,6 +31,7 @@ _BY_REASON: Final = {
     "stall": Cause.STALL,
     "silent": Cause.STALE,
     "overrun": Cause.OVERRUN,
+    "subscribe": Cause.DISCONNECT,  # asked for afresh, and nothing was wrong with the book
     RECORDER_REASON: Cause.RECORDER,
     UNRECORDED_REASON: Cause.UNRECORDED,
 }

@@ -54,7 +54,7 @@ class Timeline:
             return
         pieces.append(piece)
         if len(pieces) > self._limit:
-            self._pieces = _coarsened(pieces, 4 * (to_ns - pieces[0].from_ns) // self._limit)
+            self._pieces = _coarsened(pieces, self._limit * 3 // 4)
 
     def stretches(self) -> tuple[Stretch, ...]:
         return tuple(
@@ -69,7 +69,17 @@ class Timeline:
         )
 
 
-def _coarsened(pieces: Iterable[_Piece], grain_ns: int) -> list[_Piece]:
+def _coarsened(pieces: list[_Piece], limit: int) -> list[_Piece]:
+    """Short neighbours put together, as few as will do to leave `limit` pieces."""
+    grain_ns = (pieces[-1].to_ns - pieces[0].from_ns) // (8 * limit) + 1
+    found = pieces
+    while len(found) > limit:
+        found = _joined(pieces, grain_ns)
+        grain_ns *= 2
+    return found
+
+
+def _joined(pieces: Iterable[_Piece], grain_ns: int) -> list[_Piece]:
     """Neighbours put together while they stay within `grain_ns`: any two left in a row are longer than that."""
     found: list[_Piece] = []
     for piece in pieces:

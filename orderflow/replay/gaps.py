@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from orderflow.replay.run import Progress
 
 MAX_TROUBLES: Final = 100
-MAX_STRETCHES: Final = 4000  # of all topics together: a report must stay small
+MAX_STRETCHES: Final = 5000  # of all topics together: a report must stay small
 MAX_GAPS: Final = 2000
 
 _LAST_NS: Final = 2**63 - 1  # in the year 2262

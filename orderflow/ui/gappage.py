@@ -28,6 +28,7 @@ MAX_ROWS: Final = 500  # of the list of gaps
 _WIDTH: Final = 1000  # of a timeline, in its own units
 _HEIGHT: Final = 24
 _SLIM: Final = (9, 6)  # where `live` is drawn, and how high: what is wrong stands out by height, not colour alone
+_HALF: Final = (6, 12)  # the same, of short stretches put together that were mostly live
 _LEAST: Final = 3.0  # width of the shortest stretch
 _WORDS: Final = {
     "live": "live",
@@ -149,7 +150,9 @@ def _timelines(report: GapReport) -> Iterator[str]:
     yield "<section><h2>Timeline</h2><ul class=legend>"
     for state in WORST_LAST:
         if state in seen or state == LIVE.value:
-            yield f'<li><svg width="22" height="14"><path class={state} d="{_patch(state)}"/></svg>{_WORDS[state]}</li>'
+            yield _legend(state, "M0 4h22v5H0z" if state == LIVE.value else "M0 0h22v14H0z", _WORDS[state])
+    if any(_mixed(stretch) for topic in report.topics for stretch in topic.stretches):
+        yield _legend("suspect", "M0 3h22v7H0z", "half as high: short gaps")
     yield "</ul>"
     for topic in report.topics:
         yield from _timeline(topic, report.from_ms, report.to_ms)
@@ -157,8 +160,8 @@ def _timelines(report: GapReport) -> Iterator[str]:
     yield "</section>"
 
 
-def _patch(state: str) -> str:
-    return "M0 4h22v5H0z" if state == LIVE.value else "M0 0h22v14H0z"
+def _legend(state: str, path: str, words: str) -> str:
+    return f'<li><svg width="22" height="14"><path class={state} d="{path}"/></svg>{words}</li>'
 
 
 def _timeline(topic: TopicReport, from_ms: int, to_ms: int) -> Iterator[str]:
@@ -176,11 +179,20 @@ def _timeline(topic: TopicReport, from_ms: int, to_ms: int) -> Iterator[str]:
 
 
 def _piece(stretch: Stretch, begin: float, end: float) -> str:
-    top, height = _SLIM if stretch.state == LIVE.value else (0, _HEIGHT)
+    top, height = (0, _HEIGHT)
+    if stretch.state == LIVE.value:
+        top, height = _SLIM
+    elif _mixed(stretch):
+        top, height = _HALF
     width = max(end - begin, _LEAST)
     begin = max(min(begin, _WIDTH - width), 0.0)
     path = f"M{begin:.1f} {top}h{width:.1f}v{height}h-{width:.1f}z"
     return f'<path class={stretch.state} d="{path}"><title>{_hover(stretch)}</title></path>'
+
+
+def _mixed(stretch: Stretch) -> bool:
+    """Whether these are short stretches put together that were live most of the time."""
+    return stretch.parts > 1 and 2000 * stretch.lost_s < stretch.to_ms - stretch.from_ms
 
 
 def _hover(stretch: Stretch) -> str:

@@ -52,6 +52,7 @@ EVENTS = [
         (BookState.SUSPECT, "stall", Cause.STALL),
         (BookState.SUSPECT, "json", Cause.REFUSED),
         (BookState.SUSPECT, "restart", Cause.REFUSED),
+        (BookState.SYNCING, "subscribe", Cause.DISCONNECT),
         (BookState.STALE, "silent", Cause.STALE),
         (BookState.EMPTY, "eof", Cause.DISCONNECT),
         (BookState.EMPTY, "refused", Cause.DISCONNECT),  # the connection was, not a message

@@ -172,13 +172,19 @@ def test_the_shortest_gap_is_wide_enough_to_see() -> None:
 
 def test_stretches_that_were_put_together_say_so() -> None:
     shown = replace(topic(), stretches=(stretch("suspect", 0, 3600, parts=9),))
-    assert "9 short stretches, 1h 00m of 1h 00m not live" in gap_page(report(shown), "tape")
+    page = gap_page(report(shown), "tape")
+    assert "9 short stretches, 1h 00m of 1h 00m not live" in page
+    assert "half as high" not in page
+    mostly_live = replace(shown, stretches=(replace(shown.stretches[0], lost_s=100.0),))
+    page = gap_page(report(mostly_live), "tape")
+    assert "half as high: short gaps" in page
+    assert '<path class=suspect d="M0.0 6h1000.0v12h-1000.0z">' in page
 
 
 def test_the_page_stays_small_however_much_went_wrong() -> None:
     gaps = tuple(replace(GAP, from_ms=T0 + n, detail="x" * 500) for n in range(50))
-    pieces = tuple(stretch("live" if n % 2 else "suspect", n * 10, n * 10 + 10, parts=5) for n in range(40))
-    topics = [replace(topic(), gaps=gaps, stretches=pieces) for _ in range(100)]  # 4,000 stretches, 5,000 gaps
+    pieces = tuple(stretch("live" if n % 2 else "suspect", n * 10, n * 10 + 10, parts=5) for n in range(50))
+    topics = [replace(topic(), gaps=gaps, stretches=pieces) for _ in range(100)]  # 5,000 stretches, 5,000 gaps
     page = gap_page(report(*topics), "tape")
     assert len(page) < 1_000_000
     assert page.count("disconnect (eof: x") == MAX_ROWS
