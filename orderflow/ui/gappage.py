@@ -58,9 +58,9 @@ def gap_page(report: GapReport, title: str) -> str:
         f"<title>Data quality: {name}</title><style>{STYLE}</style></head><body>{_HATCH}",
         f"<header><h1>Data quality</h1><p class=name>{name}</p><p>{_text(gaptext.headline(report))}</p></header><main>",
         *_cards(report),
-        *_troubles(report),
         *_timelines(report),
         *_causes(report.total),
+        *_troubles(report),
         *_gap_list(report),
         *_figures(report.topics),
         "</main><footer>Made by <code>orderflow gaps</code>. Coverage is the share of the time asked for in which a "
