@@ -44,6 +44,7 @@ footer{margin-top:2rem;font-size:.8rem}
 .wrap{display:inline-block;min-width:8rem;white-space:normal;overflow-wrap:break-word}
 @media (max-width:40rem){.bar{width:3rem}body{padding:1rem}.axis span:nth-child(even){display:none}
 .cards{grid-template-columns:1fr 1fr}.cards .big{font-size:1.3rem}}
-@media print{html{font-size:12px}body{max-width:none;padding:0;font-size:12px;print-color-adjust:exact;-webkit-print-color-adjust:exact}
+@media print{html{font-size:12px}body{max-width:none;padding:0;font-size:12px;
+print-color-adjust:exact;-webkit-print-color-adjust:exact}
 .scroll{overflow:visible}table{font-size:.8rem}th,td{padding-right:.6em}tr,.cards div{break-inside:avoid}}
 """
