@@ -122,12 +122,20 @@ def test_every_statistic_of_every_source_is_in_the_table(table: list[Row]) -> No
     assert all(f"{row.market} | {row.source}" in text for row in table)
 
 
-def test_without_recordings_only_the_measured_rates_are_compared(
+def test_a_folder_without_recordings_is_refused_and_what_was_looked_for_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(tmp_path), "1", "2"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert sum("frames_per_s" in line for line in lines) == len(calibrate.MEASURED_RATES)
+    assert main([str(tmp_path), "1", "2"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert str(tmp_path) in said.err
+    assert all(source.path in said.err for source in calibrate.BOOK_SOURCES[:1])
+
+
+def test_a_folder_too_deep_is_refused_with_the_right_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / calibrate.BOOK_SOURCES[0].path.rpartition("/")[2]).touch()
+    assert main([str(tmp_path), "1", "2"]) == 2
+    assert "expected the folder above" in capsys.readouterr().err
 
 
 def test_what_a_market_costs_is_measured() -> None:
