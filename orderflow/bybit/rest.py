@@ -15,6 +15,7 @@ import msgspec
 from orderflow.bybit.account import decode, decode_rows
 from orderflow.bybit.signing import CREDENTIAL_CODES, OUTSIDE_WINDOW
 from orderflow.core.errors import OrderflowError, WireError
+from orderflow.core.httpdate import retry_after_s
 from orderflow.core.text import escape_bytes, escape_text
 from orderflow.core.types import Category, Instrument, InstrumentId, WalletRow, is_symbol
 
@@ -43,12 +44,18 @@ class RestUnavailable(RestError):
 
 
 class RestPaused(RestError):
-    """Not for a while: asking again at once makes it worse. `pause_s` is how long to leave it alone."""
+    """Not for a while: asking again at once makes it worse.
+
+    Args: pause_s: how long to leave it alone, when it is the first time; asked_s: what the exchange asks for itself.
+    """
 
     reason = "limited"
 
-    def __init__(self, detail: str = "", *, reason: str | None = None, pause_s: float) -> None:
+    def __init__(
+        self, detail: str = "", *, reason: str | None = None, pause_s: float, asked_s: float | None = None
+    ) -> None:
         self.pause_s = pause_s
+        self.asked_s = asked_s
         super().__init__(detail, reason=reason)
 
 
@@ -81,31 +88,30 @@ class CredentialsRefused(RestRefused):
     reason = "credentials"
 
 
-BLOCKED_PAUSE_S: Final = 600.0
-LIMITED_PAUSE_S: Final = 60.0
+REFUSED_PAUSE_S: Final = 60.0  # HTTP 403 and 429, as for upgrades
+REGION_PAUSE_S: Final = 600.0
 BUDGET_PAUSE_S: Final = 2.0  # retCode 10006: budgets are rolling seconds
-_MAX_PAUSE_S: Final = 3600.0
+MAX_PAUSE_S: Final = 600.0
 
 _UNAVAILABLE: Final = frozenset({10000, 10016, 10019, 10429})
 _LIMITED: Final = frozenset({10006, 10018})
 _BLOCKED: Final = frozenset({10009, 10024})
 
 
-def status_error(status: int, headers: Mapping[str, str], body: bytes) -> RestError | None:
-    """What an HTTP status means; None for 200, whose body decides.
+def status_error(status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> RestError:
+    """What an HTTP status other than 200 means.
 
-    Args: headers: case-insensitive or with lower-case names; body: as much of it as is at hand.
+    Args: headers: case-insensitive or with lower-case names; body: as much of it as is at hand; now_s: Unix time.
     """
-    if status == 200:
-        return None
     detail = f"HTTP {status}"
     if body:
         detail += f": {escape_bytes(body, 120)}"
-    if status == 403:
+    if status in (403, 429):
+        asked_s = retry_after_s(headers.get("retry-after", "").strip(), headers.get("date", "").strip(), now_s)
+        if status == 429:
+            return RestLimited(detail, pause_s=REFUSED_PAUSE_S, asked_s=asked_s)
         hint = "this country is not served, or this address asked too often"
-        return RestBlocked(f"{detail} ({hint})", pause_s=_pause(headers, BLOCKED_PAUSE_S))
-    if status == 429:
-        return RestLimited(detail, pause_s=_pause(headers, LIMITED_PAUSE_S))
+        return RestBlocked(f"{detail} ({hint})", pause_s=REFUSED_PAUSE_S, asked_s=asked_s)
     if status == 401:
         return CredentialsRefused("HTTP 401: key invalid or authentication headers missing", ret_code=status)
     if status >= 500 or status == 408:
@@ -113,12 +119,13 @@ def status_error(status: int, headers: Mapping[str, str], body: bytes) -> RestEr
     return RestRefused(detail, reason="redirect" if 300 <= status < 400 else "status", ret_code=status)
 
 
-def _pause(headers: Mapping[str, str], default_s: float) -> float:
-    """`Retry-After` in seconds, within bounds; dates are not understood."""
-    text = headers.get("retry-after", "")
-    if text.isascii() and text.isdigit() and len(text) <= 9:
-        return min(max(float(text), 1.0), _MAX_PAUSE_S)
-    return default_s
+def pause_s(error: RestPaused, again: int) -> float:
+    """How long to leave the exchange alone: doubling each time, `Retry-After` obeyed when it asks for more, bounded.
+
+    Args: again: how often in a row it asked before.
+    """
+    least_s = error.pause_s * 2.0 ** min(again, 60)
+    return min(MAX_PAUSE_S, max(least_s, error.asked_s or 0.0))
 
 
 def code_error(code: int, message: str) -> RestError:
@@ -131,7 +138,7 @@ def code_error(code: int, message: str) -> RestError:
     if code in _LIMITED:
         return RestLimited(detail, pause_s=BUDGET_PAUSE_S)
     if code in _BLOCKED:
-        return RestBlocked(detail, reason="region", pause_s=BLOCKED_PAUSE_S)
+        return RestBlocked(detail, reason="region", pause_s=REGION_PAUSE_S)
     return RestRefused(detail, reason="clock" if code == OUTSIDE_WINDOW else "refused", ret_code=code)
 
 

@@ -75,7 +75,7 @@ class ConnectFailed(TransientFeedError):
 class UpgradeRefused(ConnectFailed):
     """The peer answered the WebSocket upgrade with another HTTP status.
 
-    Args: status: HTTP status code; retry_after_s: from `Retry-After`, when it was given in seconds.
+    Args: status: HTTP status code; retry_after_s: what `Retry-After` asks for, if it could be understood.
     """
 
     reason = "status"

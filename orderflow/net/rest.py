@@ -34,12 +34,14 @@ from orderflow.bybit.rest import (
     parse_orderbook,
     parse_server_time,
     parse_wallet,
+    pause_s,
     status_error,
 )
 from orderflow.bybit.signing import BAD_PARAMETER, DEFAULT_WINDOW_MS
 from orderflow.core.clock import TimeSample
 from orderflow.core.errors import ConfigError, MisuseError, WireError
 from orderflow.core.types import Category, Instrument, InstrumentId, WalletRow, sort_instruments
+from orderflow.core.units import NS
 from orderflow.net.answers import read_body, translated
 from orderflow.net.dial import make_ssl_context
 from orderflow.net.tap import read_clocks
@@ -82,7 +84,8 @@ class RestStatistics(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class RestClient:
     """An open client; made by `open_rest`. Every call raises RestError or WireError and nothing else.
 
-    After an answer that asks to be left alone (blocked, too often), calls fail at once without asking until it is over.
+    After an answer that asks to be left alone (blocked, too often), calls fail at once without asking until it is over;
+    each such answer in a row doubles the pause.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class RestClient:
         self._rng = rng
         self._paused: RestPaused | None = None
         self._paused_until = 0.0
+        self._paused_in_a_row = 0
         self._requests = self._failures = self._retries = self._pauses = self._held_back = 0
 
     def __repr__(self) -> str:
@@ -234,9 +238,12 @@ class RestClient:
     async def _attempt(self, request: RestRequest, parse: Callable[[bytes], T]) -> T:
         self._requests += 1
         try:
-            return parse(await self._exchange(request))
+            answer = parse(await self._exchange(request))
+            self._paused_in_a_row = 0
+            return answer
         except RestPaused as error:
-            self._paused, self._paused_until = error, trio.current_time() + error.pause_s
+            self._paused, self._paused_until = error, trio.current_time() + pause_s(error, self._paused_in_a_row)
+            self._paused_in_a_row += 1
             self._pauses += 1
             self._failures += 1
             raise
@@ -256,10 +263,9 @@ class RestClient:
                 await response.aclose()
         if request.signed and self._signer is not None:
             body = self._signer.redact(body.decode("utf-8", "replace")).encode()
-        error = status_error(response.status_code, response.headers, body)
-        if error is not None:
-            raise error
-        return body
+        if response.status_code == 200:
+            return body
+        raise status_error(response.status_code, response.headers, body, self._clock()[0] / NS)
 
     def _sign(self, message: httpx.Request) -> httpx.Request:
         """Adds the headers that authenticate exactly the query that is about to be sent."""

@@ -24,7 +24,9 @@ from orderflow.core.errors import (
     ProtocolViolation,
     UpgradeRefused,
 )
+from orderflow.core.httpdate import retry_after_s
 from orderflow.core.text import escape_bytes, escape_text
+from orderflow.core.units import NS
 from orderflow.net.frames import NO_CLOSE_CODE, FrameCutter
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ _SHOWN_BYTES: Final = 100
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: ([^\r\n]*))?\r?\n")
 _STATUS_START: Final = b"HTTP/1."
-_RETRY_AFTER: Final = re.compile(rb"\nretry-after:[ \t]*([0-9]{1,9})[ \t]*\r?\n", re.IGNORECASE)
+_RETRY_AFTER: Final = re.compile(rb"\nretry-after:[ \t]*([!-~](?:[ -~]{0,60}[!-~])?)[ \t]*\r?\n", re.IGNORECASE)
+_DATE: Final = re.compile(rb"\ndate:[ \t]*([ -~]{1,40}[!-~])[ \t]*\r?\n", re.IGNORECASE)
 _LOCATION: Final = re.compile(rb"\nlocation:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _ONLY_ASCII: Final = bytes(range(128)) + b"?" * 128
 
@@ -276,7 +279,7 @@ class TappedStream(trio.abc.Stream):
         if status is None:
             await self._end(self._not_an_upgrade("no HTTP answer"))
         elif status[1] != b"101":
-            await self._end(_refusal(self._head, status))
+            await self._end(_refusal(self._head, status, self._clock()[0] / NS))
         self._upgraded = True
         # h11 lets other bytes through and wsproto then trips over them; no header that counts may hold one.
         return bytes(self._head).translate(_ONLY_ASCII)
@@ -319,7 +322,7 @@ def _may_be_http(head: bytearray) -> bool:
     return _STATUS_START.startswith(start)
 
 
-def _refusal(head: bytearray, status: re.Match[bytes]) -> UpgradeRefused:
+def _refusal(head: bytearray, status: re.Match[bytes], now_s: float) -> UpgradeRefused:
     """What a status other than 101 says; redirects are named, not followed."""
     code = int(status[1])
     phrase = f" {escape_bytes(status[2], 60)}" if status[2] else ""
@@ -327,5 +330,10 @@ def _refusal(head: bytearray, status: re.Match[bytes]) -> UpgradeRefused:
     location = _LOCATION.search(head) if 300 <= code < 400 else None
     if location is not None:
         detail += f"; redirects are not followed (to {escape_bytes(location[1], _SHOWN_BYTES)})"
-    retry = _RETRY_AFTER.search(head)
-    return UpgradeRefused(code, detail, float(retry[1]) if retry else None)
+    retry, date = (_field(pattern, head) for pattern in (_RETRY_AFTER, _DATE))
+    return UpgradeRefused(code, detail, retry_after_s(retry, date, now_s))
+
+
+def _field(pattern: re.Pattern[bytes], head: bytearray) -> str:
+    found = pattern.search(head)
+    return found[1].decode("ascii") if found else ""

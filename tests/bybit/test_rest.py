@@ -28,6 +28,7 @@ from orderflow.bybit.rest import (
     parse_orderbook,
     parse_server_time,
     parse_wallet,
+    pause_s,
     status_error,
 )
 from orderflow.core.errors import WireError
@@ -332,35 +333,46 @@ def test_the_signed_text_is_not_repeated() -> None:
     ],
 )
 def test_statuses(status: int, kind: type[RestError], reason: str) -> None:
-    error = status_error(status, {}, b"<html>\x1b[31mgo away</html>")
+    error = status_error(status, {}, b"<html>\x1b[31mgo away</html>", 0.0)
     assert type(error) is kind
     assert error.reason == reason
     assert str(status) in error.detail
     assert "\x1b" not in str(error)
 
 
-def test_status_200_is_no_error() -> None:
-    assert status_error(200, {}, b"") is None
-
-
+@pytest.mark.parametrize("status", [403, 429])
 @pytest.mark.parametrize(
-    "status, text, pause_s",
+    "headers, again, seconds",
     [
-        (429, "", rest.LIMITED_PAUSE_S),
-        (429, "7", 7.0),
-        (429, "0", 1.0),
-        (403, "", rest.BLOCKED_PAUSE_S),
-        (403, "999999999", 3600.0),
-        (403, "9" * 400, rest.BLOCKED_PAUSE_S),
-        (403, "-1", rest.BLOCKED_PAUSE_S),
-        (403, "Wed, 21 Oct 2026 07:28:00 GMT", rest.BLOCKED_PAUSE_S),
-        (403, "٣", rest.BLOCKED_PAUSE_S),
+        ({}, 0, 60),
+        ({}, 1, 120),
+        ({}, 3, 480),
+        ({}, 4, 600),
+        ({}, 10_000, 600),
+        ({"retry-after": "7"}, 0, 60),
+        ({"retry-after": " 90 "}, 0, 90),
+        ({"retry-after": "90"}, 1, 120),
+        ({"retry-after": "999999999"}, 0, 600),
+        ({"retry-after": "9" * 400}, 0, 60),
+        ({"retry-after": "-1"}, 0, 60),
+        ({"retry-after": "Mon, 21 Sep 2026 14:15:20 GMT"}, 0, 120),
+        ({"retry-after": "Mon, 21 Sep 2026 14:15:20 GMT", "date": "Mon, 21 Sep 2026 14:13:50 GMT"}, 0, 90),
+        ({"retry-after": "Mon, 21 Sep 2009 14:15:20 GMT"}, 0, 60),
+        ({"retry-after": "Mon, 21 Sep 2099 14:15:20 GMT"}, 0, 600),
     ],
 )
-def test_retry_after_within_bounds(status: int, text: str, pause_s: float) -> None:
-    error = status_error(status, {"retry-after": text} if text else {}, b"")
+def test_a_refused_address_pauses_within_bounds(
+    status: int, headers: dict[str, str], again: int, seconds: float
+) -> None:
+    error = status_error(status, headers, b"", 1_790_000_000.0)
     assert isinstance(error, RestPaused)
-    assert error.pause_s == pause_s
+    assert pause_s(error, again) == seconds
+
+
+def test_a_spent_budget_is_back_in_seconds() -> None:
+    error = code_error(10006, "Too many visits.")
+    assert isinstance(error, RestPaused)
+    assert [pause_s(error, again) for again in range(3)] == [2, 4, 8]
 
 
 BODIES = st.one_of(

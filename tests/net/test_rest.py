@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
+import itertools
 import json
 import logging
 import socket
@@ -205,8 +207,14 @@ async def test_a_clock_sample_is_not_tried_again(autojump_clock: trio.testing.Mo
 @pytest.mark.parametrize(
     "answer, kind, pause_s",
     [
-        ((403, {}, b"blocked"), RestBlocked, 600),
-        ((429, {"Retry-After": "30"}, b""), RestLimited, 30),
+        ((403, {}, b"blocked"), RestBlocked, 60),
+        ((403, {"Retry-After": "120"}, b"blocked"), RestBlocked, 120),
+        ((429, {"Retry-After": "30"}, b""), RestLimited, 60),
+        (
+            (429, {"Retry-After": "Mon, 21 Sep 2026 14:15:20 GMT", "Date": "Mon, 21 Sep 2026 14:13:20 GMT"}, b""),
+            RestLimited,
+            120,
+        ),
         (ok({}, 10006, "Too many visits."), RestLimited, 2),
     ],
 )
@@ -227,6 +235,20 @@ async def test_left_alone_when_told_so(
         await trio.sleep(1)
         await rest.server_time()
         assert len(transport.requests) == 2
+
+
+async def test_each_refusal_in_a_row_doubles_the_pause_and_an_answer_starts_over(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    blocked: Answer = (403, {}, b"")
+    transport = Scripted(blocked, blocked, blocked, blocked, blocked, blocked, TIME, blocked, TIME)
+    async with open_rest(BASE, 5, transport=transport) as rest:
+        while len(transport.requests) < 9:
+            with contextlib.suppress(RestBlocked):
+                await rest.server_time()
+            await trio.sleep(1)
+    waits = [round(later - earlier) for earlier, later in itertools.pairwise(transport.times)]
+    assert waits == [60, 120, 240, 480, 600, 600, 1, 60]
 
 
 async def test_refusals_are_not_tried_again() -> None:

@@ -406,6 +406,16 @@ async def test_hanging_up_is_reported_at_once(answer: bytes, autojump_clock: tri
         (b"HTTP/1.1 429 Slow\r\nretry-AFTER:  120\r\nX: y\r\n\r\n", 429, 120.0, "HTTP 429"),
         (b"HTTP/1.1 429 Slow\r\nRetry-After: -5\r\n\r\n", 429, None, "HTTP 429"),
         (b"HTTP/1.1 429 Slow\nRetry-After: 7\n\n", 429, 7.0, "HTTP 429"),
+        (
+            b"HTTP/1.1 429 Slow\r\nDate: Mon, 21 Sep 2026 14:13:20 GMT\r\n"
+            b"Retry-After: Mon, 21 Sep 2026 14:15:20 GMT \r\n\r\n",
+            429,
+            120.0,
+            "HTTP 429",
+        ),
+        (b"HTTP/1.1 429 Slow\r\nRetry-After: Mon, 21 Sep 2009 14:15:20 GMT\r\n\r\n", 429, 0.0, "HTTP 429"),
+        (b"HTTP/1.1 429 Slow\r\nRetry-After: \xff7\r\n\r\n", 429, None, "HTTP 429"),
+        (b"HTTP/1.1 429 Slow\r\nRetry-After: " + b"9" * 500 + b"\r\n\r\n", 429, None, "HTTP 429"),
         (b"HTTP/1.1 302 Found\r\nLocation: wss://evil/\x1b[2J\r\n\r\n", 302, None, r"to wss://evil/\x1b[2J"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, None, "HTTP 200"),
         (b"HTTP/1.1 100 Continue\r\n\r\n", 100, None, "HTTP 100"),
