@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from orderflow.core.policy import RetryPolicy
 
-_CLOCK_GRAIN_S = 0.001  # less is rounding: waiting for it might never end
 _PAUSING_STATUS = (403, 429)  # blocked or too many: trying soon makes it worse
 
 
@@ -58,22 +57,23 @@ class Backoff:
 
 
 class AttemptBudget:
-    """At most so many connection attempts in a window, over all links together."""
+    """At most so many connection attempts in a window, over all links together: first come, first served.
+
+    Attempts are given out ahead of time, so that a link waits once; links that all woke up for the same one, to wait on
+    but for one of them, would tell the world about it each time.
+    """
 
     def __init__(self, policy: RetryPolicy) -> None:
-        self._limit = policy.attempts_per_window
         self._window_s = policy.window_s
-        self._taken: deque[float] = deque()
+        self._times: deque[float] = deque(maxlen=policy.attempts_per_window)  # of the last attempts, future ones too
 
-    def take(self, now_s: float) -> float:
-        """Take one attempt, or return the seconds until one is free (0: taken)."""
-        taken = self._taken
-        while taken and now_s - taken[0] >= self._window_s - _CLOCK_GRAIN_S:
-            taken.popleft()
-        if len(taken) < self._limit:
-            taken.append(now_s)
-            return 0.0
-        return self._window_s - (now_s - taken[0])
+    def reserve(self, now_s: float) -> float:
+        """Take the next free attempt. Returns: the seconds until it may be made (0: now)."""
+        times = self._times
+        is_full = len(times) == times.maxlen
+        when_s = max(now_s, times[0] + self._window_s) if is_full else now_s
+        times.append(when_s)
+        return when_s - now_s
 
 
 def first_leaf(group: BaseExceptionGroup[TransientFeedError]) -> TransientFeedError:
@@ -103,7 +103,7 @@ async def supervise(
     """
     backoff = Backoff(policy, rng)
     while True:
-        while (wait_s := budget.take(trio.current_time())) > 0:
+        if (wait_s := budget.reserve(trio.current_time())) > 0:
             notify(LinkChanged(link=link, state="waiting", reason="budget", retry_s=wait_s, attempt=backoff.attempt))
             await trio.sleep(wait_s)
         health = LinkHealth()
