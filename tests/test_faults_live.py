@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,6 +18,7 @@ import msgspec
 import pytest
 import trio
 
+from orderflow.core.policy import QueuePolicy
 from orderflow.core.types import Category, InstrumentId
 from orderflow.sim.catalogue import catalogue_by_id
 from orderflow.sim.faultlist import KINDS, parse_fault
@@ -27,8 +28,11 @@ from orderflow.soak.compare import differences
 from orderflow.soak.watched import Watched, open_watched, quick_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from orderflow.app import Monitor
+    from orderflow.core.types import Event
 
 pytestmark = pytest.mark.socket
 
@@ -176,7 +180,7 @@ class Scene(NamedTuple):
 
 
 @asynccontextmanager
-async def scene(tmp_path: Path, tls: OwnTls | None = None) -> AsyncIterator[Scene]:
+async def scene(tmp_path: Path, tls: OwnTls | None = None, queues: QueuePolicy | None = None) -> AsyncIterator[Scene]:
     known = catalogue_by_id()
     log = tmp_path / "clients.jsonl"
     config = SimConfig(
@@ -189,6 +193,7 @@ async def scene(tmp_path: Path, tls: OwnTls | None = None) -> AsyncIterator[Scen
             (tmp_path / "ca.pem").write_bytes(tls.authority_pem)
             bybit = msgspec.structs.replace(settings.bybit, ca_file=str(tmp_path / "ca.pem"))
             settings = msgspec.structs.replace(settings, bybit=bybit)
+        settings = msgspec.structs.replace(settings, queues=queues or settings.queues)
         async with open_watched(settings) as watched:
             assert await watched.wait(watched.all_live, IN_TIME_S)
             yield Scene(server, watched, log)
@@ -296,6 +301,50 @@ async def test_accept_and_kick_is_backed_off(tmp_path: Path) -> None:
         assert 3 <= len(losses) < 30  # without back-off: a hundred
         assert [loss.attempt for loss in losses] == list(range(1, len(losses) + 1))
         await play.ends_well()
+
+
+@contextmanager
+def held_up(monitor: Monitor) -> Iterator[None]:
+    """The book task takes nothing for the time of the block, as if it could not keep up."""
+    queue = monitor._queue
+    receive, released = queue.receive, trio.Event()
+
+    async def wait_first() -> list[Event]:
+        await released.wait()
+        return await receive()
+
+    queue.hand_to(None)
+    queue.receive = wait_first  # type: ignore[method-assign] # the seam
+    try:
+        yield
+    finally:
+        queue.receive = receive  # type: ignore[method-assign]
+        queue.hand_to(monitor._apply)
+        released.set()
+
+
+async def test_an_overrun_drops_the_link_and_starts_afresh(tmp_path: Path) -> None:
+    """Book data that nobody takes is never lost in silence: not one message of it, and then none of it is believed."""
+    async with scene(tmp_path, queues=QueuePolicy(events=300)) as play:
+        monitor, diary = play.watched.monitor, play.watched.diary
+        seen = len(diary.states(BTC))
+        with held_up(monitor):
+            play.server.plan.add(parse_fault(f"flood:{HIT},rate=3000,seconds=1"))
+            assert await play.watched.wait(lambda: bool(diary.losses()), IN_TIME_S)
+        assert diary.losses()[0].reason == "overrun"
+        await play.ends_well()
+        assert len(diary.losses()) == 1
+        for key in (BTC, ETH):  # every book of the link, flooded or not
+            states = [state for state in diary.states(key)[seen:] if state[0] in ("empty", "live")]
+            assert states == [("empty", "overrun"), ("live", "snapshot")]
+        assert (play.counter("gaps"), play.counter("refused"), play.counter("resyncs")) == (0, 0, 0)
+        stats = monitor.stats()
+        assert {queue.channel: queue.overruns for queue in stats.queues}["events"] == 1
+        opened = [event["conn"] for event in play.events() if event["event"] == "open"]
+        asked = [json.loads(event["text"])["op"] for event in play.events() if "text" in event]
+        assert len(opened) == 2
+        assert [op for op in asked if op != "ping"] == ["subscribe", "subscribe"]
+        assert _on_the_wire(play.events(), ("close", 1000))  # it said goodbye
 
 
 def test_the_demo_announces_what_its_exchange_does_on_purpose() -> None:
