@@ -847,6 +847,20 @@ def test_when_books_were_fed_is_known() -> None:
     assert (link.protocol.first_data_ns, link.protocol.last_data_ns) == (began, began + 3 * NS)
 
 
+def test_health_is_the_time_from_the_first_data_to_the_last() -> None:
+    link = Link("A")
+    assert link.protocol.healthy_s == 0
+    link.now_ns += 5 * NS
+    link.receive(book(link.topic(), 9))  # of a book that nothing is known of yet
+    assert link.protocol.healthy_s == 0
+    link.snapshot()
+    assert link.protocol.healthy_s == 0
+    link.now_ns += 7 * NS
+    link.receive(book(link.topic(), 11))
+    link.now_ns += 3 * NS
+    assert link.protocol.healthy_s == 7
+
+
 def test_a_resync_asked_for_while_one_is_under_way_leaves_nothing_behind() -> None:
     link = synced("A")
     leaving = link.resync()
