@@ -1,4 +1,4 @@
-"""The table of promises in docs/testing.md names tests and faults that exist, and none of its rows is without a test."""
+"""The table of promises in docs/testing.md names tests and faults that exist, and no row is without a test."""
 
 from __future__ import annotations
 
