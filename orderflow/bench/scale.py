@@ -62,10 +62,15 @@ def _run(server: Server, crowd: Crowd, seconds: float) -> Run:
     return server.run("program", count, crowd.rate, symbols=symbols, interval_s=crowd.interval_s or _NEVER_S)
 
 
+def _in_ms(us: Spread) -> Spread:
+    return Spread(count=us.count, **{name: getattr(us, name) / 1000 for name in ("p50", "p99", "p999", "max")})
+
+
 def _figures(crowd: Crowd, runs: list[Run]) -> list[Figure]:
     outcomes = [run.outcome for run in runs]
     found: tuple[tuple[str, str, list[Spread]], ...] = (
         ("sent to book", "ms", [spread(latencies(run), _MS) for run in runs]),
+        ("server late", "ms", [_in_ms(run.report.late) for run in runs if run.report.late is not None]),
         ("processor share", "%", [single(one.cpu_s / one.wall_s * 100) for one in outcomes]),
         ("events that waited", "", [single(one.queue_peak) for one in outcomes]),
         ("event loop late", "ms", [single(one.lag_s * 1000) for one in outcomes]),

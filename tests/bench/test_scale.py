@@ -16,13 +16,13 @@ def test_every_crowd_is_measured_the_same_way(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(scale, "QUIET_MARKET", scale.Crowd(3, 600, 1.0))
     monkeypatch.setattr(scale, "WHOLE_EXCHANGE", ())
     figures = scale.measure_scale(msgspec.structs.replace(QUICK, rounds=1, windows=8, scale_s=0.3))
-    assert [figure.name for figure in figures[:5]] == [
-        "sent to book", "processor share", "events that waited", "event loop late", "resident memory",
+    assert [figure.name for figure in figures[:6]] == [
+        "sent to book", "server late", "processor share", "events that waited", "event loop late", "resident memory",
     ]  # fmt: skip
-    assert [figure.case for figure in figures[::5]] == [
+    assert [figure.case for figure in figures[::6]] == [
         "2 symbols, no ticks", "2 symbols, ticks every 0.1 s", "3 symbols, ticks every 1 s",
     ]  # fmt: skip
-    assert [figure.rate for figure in figures[::5]] == [500, 500, 600]
+    assert [figure.rate for figure in figures[::6]] == [500, 500, 600]
 
 
 def test_what_is_promised_is_measured() -> None:
