@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from orderflow.bench.machine import describe_machine
 from orderflow.bench.plan import make_plan
-from orderflow.bench.report import make_report, read_report, to_json, with_changes
+from orderflow.bench.report import check_alike, make_report, read_report, to_json, with_changes
 from orderflow.bench.stages import Bench
 from orderflow.bench.table import write_markdown, write_table
 from orderflow.core.errors import ConfigError, OrderflowError
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from orderflow.bench.plan import Plan
     from orderflow.bench.report import Report
 
 EXIT_BROKEN: Final = 1
@@ -36,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
     _check_report(args)
     before = read_report(Path(args.compare), "--compare") if args.compare else None  # before minutes of measuring
     try:
-        report = read_report(Path(args.report), "--report") if args.report else _measure(make_plan(args))
+        report = _saved(args, before) if args.report else _measure(args, before)
     except ConfigError:
         raise
     except OrderflowError as exc:
@@ -54,8 +53,19 @@ def _check_report(args: argparse.Namespace) -> None:
         raise ConfigError(f"option --report: nothing is measured; leave out {', '.join(given)}")
 
 
-def _measure(plan: Plan) -> Report:
-    """Raises: OrderflowError when something measured did not do its work."""
+def _saved(args: argparse.Namespace, before: Report | None) -> Report:
+    """Raises: ConfigError."""
+    report = read_report(Path(args.report), "--report")
+    if before is not None:
+        check_alike(report.plan, before)
+    return report
+
+
+def _measure(args: argparse.Namespace, before: Report | None) -> Report:
+    """Raises: OrderflowError when something measured did not do its work; ConfigError."""
+    plan = make_plan(args)
+    if before is not None:
+        check_alike(plan, before)
     bench = Bench(plan, _say)
     with _children_end_with_us():
         machine = describe_machine()

@@ -35,7 +35,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def matters(self) -> bool:
         """Whether it is more than the noise of the rounds."""
-        return max(self.ratio, 1 / self.ratio) > 1 + self.noise
+        return not 1 / (1 + self.noise) <= self.ratio <= 1 + self.noise
 
 
 def compare(now: Sequence[Figure], before: Sequence[Figure]) -> list[Change]:
@@ -53,7 +53,7 @@ def _change(now: Figure, before: Figure) -> Change:
     def ratio(statistic: str) -> float:
         new: float = getattr(now.shown, statistic)
         old: float = getattr(before.shown, statistic)
-        return round(new / old if now.more_is_better else old / new, 3)
+        return new / old if now.more_is_better else old / new
 
     return Change(
         stage=now.stage,
@@ -65,6 +65,6 @@ def _change(now: Figure, before: Figure) -> Change:
         before=before.shown.p50,
         now=now.shown.p50,
         ratio=ratio("p50"),
-        p99_ratio=ratio("p99") if now.is_distribution else None,
+        p99_ratio=ratio("p99") if now.is_distribution and min(now.shown.p99, before.shown.p99) > 0 else None,
         noise=round(max(now.noise, before.noise), 3),
     )

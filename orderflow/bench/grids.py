@@ -36,9 +36,8 @@ def machine_lines(report: Report) -> list[str]:
     machine, plan = report.machine, report.plan
     load = "" if machine.load is None else f", load {machine.load:g}"
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
-    when = datetime.datetime.fromtimestamp(report.ts / 1000, datetime.UTC)
     lines = [
-        f"{when:%Y-%m-%d %H:%M} UTC · orderflow {machine.orderflow} · {machine.python} · {packages}",
+        f"{_when(report.ts)} · orderflow {machine.orderflow} · {machine.python} · {packages}",
         f"{machine.cpu}, {machine.cores} cores{load} · {machine.system}",
         f"reading the clock takes {machine.clock_ns:g} ns · a sleep of 2 ms ends {machine.wake_us:g} us late",
         f"rounds: {plan.rounds}, the median one is shown, worst is of all, ± is how far their medians lie apart",
@@ -71,8 +70,30 @@ def grids(report: Report) -> list[Grid]:
     )
     if report.changes is not None:
         rows = [*map(_change_row, report.changes)]
-        found.append(Grid("against the earlier run (more than 1 is better now)", _CHANGE, rows, 3))
+        found.append(Grid(f"against the run of {_before(report)} (more than 1 is better now)", _CHANGE, rows, 3))
     return [_narrowed(grid) for grid in found if grid.rows]
+
+
+def _when(ts: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(ts / 1000, datetime.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _before(report: Report) -> str:
+    """When the earlier run was, and what it was measured on where that was not this."""
+    if report.before is None:
+        return "before"
+    then, now = report.before.machine, report.machine
+    other = [
+        name
+        for name, ours in (
+            (then.cpu, now.cpu),
+            (then.python, now.python),
+            (f"{then.cores} cores", f"{now.cores} cores"),
+        )
+        if name != ours
+    ]
+    load = [f"load {then.load:g}"] if then.load is not None else []
+    return escape_text(", ".join([_when(report.before.ts), *load, *other]), 200)
 
 
 def closing_lines(report: Report) -> list[str]:

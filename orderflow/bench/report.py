@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
@@ -24,12 +24,26 @@ FORMAT: Final = 2
 """Of the JSON object; another one is not read."""
 
 
+Moment = Annotated[int, msgspec.Meta(ge=0, le=32_503_680_000_000)]
+"""Wall clock, ms, until the year 3000."""
+
+
+class Earlier(msgspec.Struct, frozen=True, kw_only=True):
+    """When and on what the run was measured that this one is compared with."""
+
+    ts: Moment
+    machine: Machine
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One bench run. `ts`: its end, wall clock, ms; `changes`: against an earlier run, None when none was given."""
+    """One bench run.
+
+    Args: ts: its end, wall clock, ms; changes: against an earlier run, None when none was given; before: of that run.
+    """
 
     event: str = "bench"
     format: int = FORMAT
-    ts: int = 0
+    ts: Moment = 0
     ok: bool = True
     machine: Machine
     plan: Plan
@@ -38,6 +52,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: tuple[Verdict, ...] = ()
     ratios: tuple[Ratio, ...] = ()
     changes: tuple[Change, ...] | None = None
+    before: Earlier | None = None
 
 
 def make_report(
@@ -59,7 +74,18 @@ def make_report(
 
 def with_changes(report: Report, before: Report) -> Report:
     """The report with ratios to an earlier one."""
-    return msgspec.structs.replace(report, changes=tuple(compare(report.figures, before.figures)))
+    changes = tuple(compare(report.figures, before.figures))
+    return msgspec.structs.replace(report, changes=changes, before=Earlier(ts=before.ts, machine=before.machine))
+
+
+def check_alike(plan: Plan, before: Report) -> None:
+    """Raises: ConfigError when the earlier run was measured with other messages."""
+    ours, theirs = ((each.windows, each.seed) for each in (plan, before.plan))
+    if ours != theirs:
+        raise ConfigError(
+            f"option --compare: the earlier run had messages of {theirs[0]} states of a book, this one has {ours[0]};"
+            " compare runs with --quick with each other, and runs without"
+        )
 
 
 def to_json(report: Report) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from statistics import median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
@@ -16,14 +16,17 @@ Key = tuple[str, str, str, int | None, float | None]
 QUANTILES: Final = (0.5, 0.99, 0.999)
 
 
+_Measured = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]  # a slope may be negative, by noise
+
+
 class Spread(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One round's distribution, in the unit of its figure."""
 
     count: int
-    p50: float
-    p99: float
-    p999: float
-    max: float
+    p50: _Measured
+    p99: _Measured
+    p999: _Measured
+    max: _Measured
 
 
 def spread(nanoseconds: Iterable[int], scale: float = 1e-3) -> Spread:
@@ -56,7 +59,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     case: str
     unit: str
-    rounds: tuple[Spread, ...]
+    rounds: Annotated[tuple[Spread, ...], msgspec.Meta(min_length=1)]
     depth: int | None = None
     rate: float | None = None
     more_is_better: bool = False
@@ -84,7 +87,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         """From the least median of a round to the greatest, as a share of the shown one."""
         medians = [each.p50 for each in self.rounds]
         shown = median(medians)
-        return (max(medians) - min(medians)) / shown if shown else 0.0
+        return (max(medians) - min(medians)) / abs(shown) if shown else 0.0
 
     @property
     def is_distribution(self) -> bool:

@@ -128,7 +128,13 @@ def test_an_earlier_run_is_shown_without_measuring(
 
 def test_a_run_is_compared_with_an_earlier_one(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("--only", "message", "--rate", "1000", "--compare", str(saved)) == 0
-    assert "against the earlier run" in capsys.readouterr().out
+    assert "against the run of" in capsys.readouterr().out
+
+
+def test_runs_with_other_messages_are_not_compared(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "QUICK", msgspec.structs.replace(TINY, windows=9))
+    with pytest.raises(ConfigError, match="messages of 8 states of a book, this one has 9"):
+        _run("--only", "message", "--compare", str(saved))
 
 
 def test_a_file_that_is_no_report_is_refused_before_anything_is_measured(

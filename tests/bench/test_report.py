@@ -112,6 +112,29 @@ def test_a_file_of_another_shape_is_refused(tmp_path: Path, text: str, told: str
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        (("figures", 0, "rounds"), []),
+        (("figures", 0, "rounds", 0, "p50"), 1e300),
+        (("figures", 0, "rounds", 0, "p99"), None),
+        (("ts",), 1 << 60),
+        (("machine",), {}),
+        (("plan", "rounds"), "three"),
+    ],
+)
+def test_a_file_with_odd_values_is_refused(tmp_path: Path, path: tuple[str | int, ...], value: object) -> None:
+    found: Any = json.loads(to_json(make()))
+    place = found
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    file = tmp_path / "odd.json"
+    file.write_text(json.dumps(found))
+    with pytest.raises(ConfigError, match="expected what `orderflow bench --json` prints"):
+        read_report(file, "--report")
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"option --report: .*none\.json: No such file"):
         read_report(tmp_path / "none.json", "--report")

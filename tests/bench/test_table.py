@@ -63,12 +63,19 @@ def test_columns_in_which_nothing_stands_are_left_out() -> None:
 
 def test_an_earlier_run_is_shown_beside_this_one() -> None:
     report = with_changes(make(10.0), make(20.0))
-    compared = next(grid for grid in grids(report) if grid.title.startswith("against the earlier run"))
+    compared = next(grid for grid in grids(report) if grid.title.startswith("against the run of"))
+    assert compared.title == "against the run of 1970-01-01 00:00 UTC, load 0.5 (more than 1 is better now)"
     row = ("book", "apply", "hot", "50", "", "5.00 us", "2.50 us", "2.00", "2.00", "0%", "better")
     assert compared.rows[0] == row
     out = io.StringIO()
     write_table(msgspec.structs.replace(report, changes=()), out)
     assert "the earlier run measured nothing that this one did" in out.getvalue()
+
+
+def test_another_machine_is_named_beside_its_run() -> None:
+    before = msgspec.structs.replace(make(), machine=msgspec.structs.replace(make().machine, cores=64, cpu="big"))
+    titles = [grid.title for grid in grids(with_changes(make(), before))]
+    assert "against the run of 1970-01-01 00:00 UTC, load 0.5, big, 64 cores (more than 1 is better now)" in titles
 
 
 class _Terminal(io.StringIO):
