@@ -116,6 +116,15 @@ def test_a_price_that_lasts_while_the_book_speaks_differs() -> None:
     assert desk.told.examples[0].book == (100.0, 1.0)
 
 
+def test_references_to_one_moment_between_two_messages_count_once() -> None:
+    desk = Desk()
+    desk.begin()
+    for number in range(6):
+        desk.touch(11 + number, 5 + number, (100.5, 1.0))
+    desk.book(20, 20, [(98.0, 1.0)])
+    assert desk.verdict() == (6, 0, 6, 0)
+
+
 def test_a_size_that_lasts_while_the_book_speaks_differs_after_a_while() -> None:
     desk = Desk()
     desk.begin()

@@ -110,6 +110,18 @@ def test_a_power_cut_anywhere_is_found_and_the_rest_compared(
     assert not differing(report)
 
 
+def test_behind_damage_nothing_is_blamed_on_the_exchange(tape: Path) -> None:
+    content = bytearray(tape.read_bytes())
+    fifth = [at for at in range(len(content)) if content[at : at + 4] == b"OFRB"][4]
+    content[fifth + 70] ^= 255
+    tape.write_bytes(content)
+    relabel(tape)
+    report = verify([tape])
+    assert found(report) == {"block"}
+    assert [book.gaps for book in report.books] == [0, 0]
+    assert not differing(report)
+
+
 def books_of(records: list[Record]) -> list[Frames]:
     return [record for record in records if isinstance(record, Frames) and record.connection == 1]
 
@@ -183,10 +195,11 @@ def test_messages_in_another_order_are_found(tape: Path) -> None:
     assert {"order", "unexplained"} <= found(verify([tape]))
 
 
-def test_a_timer_at_an_impossible_place_is_found(tape: Path) -> None:
+@pytest.mark.parametrize("by", [5, -5])
+def test_a_timer_at_an_impossible_place_is_found(tape: Path, by: int) -> None:
     def change(records: list[Record]) -> None:
         timer = [record for record in records if isinstance(record, Timer)][30]
-        replace(records, timer, msgspec.structs.replace(timer, applied=timer.applied + 5))
+        replace(records, timer, msgspec.structs.replace(timer, applied=timer.applied + by))
 
     doctor(tape, change)
     assert found(verify([tape])) == {"order"}
