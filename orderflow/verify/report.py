@@ -24,8 +24,8 @@ def format_report(report: Report, *, clean: bool) -> str:
 def _lines(report: Report, clean: bool) -> Iterator[str]:
     yield (
         f"{_count(report.files, 'file')}, {_count(report.sessions, 'session')}, {report.messages} messages in "
-        f"{report.seconds:.1f} s; {report.hashed} files hash as their manifest says, {report.blocks} blocks and "
-        f"{report.items} queue items read"
+        f"{report.seconds:.1f} s; {report.hashed} of the files have their manifest's hash; "
+        f"{_count(report.blocks, 'block')} and {_count(report.items, 'queue item')} read"
     )
     for finding in report.findings:
         yield f"WRONG {finding.what}: {escape_text(finding.where, 300)}: {escape_text(finding.detail, 300)}"

@@ -321,9 +321,13 @@ def test_text_of_others_never_reaches_the_terminal_raw(tape: Path, capsys: pytes
 # --- recordings of Bybit --------------------------------------------------------------------------------------------
 
 
-def test_recorded_tickers_agree_with_the_recorded_books(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("imported", [False, True])
+def test_recorded_tickers_agree_with_the_recorded_books(tmp_path: Path, imported: bool) -> None:
     path = recording("streams/linear-BTCUSDT-SOLUSDT-ob200-20260809.jsonl.gz")
-    report = verify([path])
+    if imported:
+        assert main(["import", str(path), "--out", str(tmp_path / "tape")]) == 0
+    report = verify([tmp_path / "tape" if imported else path])
+    assert report.hashed == imported
     assert report.clean()
     assert {one.reference: (one.compared, one.differing, one.between) for one in report.comparisons} == {
         "tickers.BTCUSDT": (350, 0, 18),
