@@ -132,7 +132,8 @@ class _Keeper:
                 break
             await trio.sleep(wait_s)
             try:
-                self._isolate.launch()  # in this thread, and a matter of a millisecond
+                self._isolate.launch()
+                await self._in_thread(self._isolate.begin_loading)
                 await self._in_thread(self._isolate.wait_ready)
                 await self._in_thread(self._isolate.begin_again)
                 return True

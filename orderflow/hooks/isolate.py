@@ -55,8 +55,8 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
 class Isolate:
     """One isolated plugin and its process.
 
-    `launch`, `wait_ready`, then `ask`: all of them wait. While `post` is set, calls go there instead: somebody asks on
-    another thread and gives the outcomes to the host (`PluginHost.settle`).
+    `launch`, `begin_loading`, `wait_ready`, then `ask`: all but the first of them wait. While `post` is set, calls go
+    there instead: somebody asks on another thread and gives the outcomes to the host (`PluginHost.settle`).
 
     Args: source, table: as for `loading.load`; max_alerts: taken of one call.
     """
@@ -87,10 +87,19 @@ class Isolate:
     # --- its process
 
     def launch(self) -> None:
-        """Start a process and have it load the plugin. In the main thread. Raises: Died."""
+        """Start a process: a matter of a millisecond, and one for the main thread. Raises: Died."""
         self._launched_s = time.monotonic()
         self._process = PluginProcess(self.policy.memory_mb)
-        self._process.send(wire.encode(self._load), Patience(self.policy.start_s))
+
+    def begin_loading(self) -> None:
+        """Tell the process what to load. Raises: Died."""
+        assert self._process is not None
+        try:
+            data = wire.encode(self._load)
+        except wire.Nonsense as exc:
+            self._process.end()
+            raise Died(f"its process could not be told its settings: {exc}") from None
+        self._process.send(data, Patience(self.policy.start_s))
 
     def wait_ready(self) -> wire.Ready:
         """Wait until the plugin is loaded. Raises: PluginProblems with everything that is wrong with it; Died."""
@@ -140,7 +149,13 @@ class Isolate:
         if self._closed or self._process is None:
             raise Died("its process has been ended")
         self._number += 1
-        self._process.send(wire.encode_call(self._number, hook, argument), Patience(self.policy.answer_s))
+        try:
+            data = wire.encode_call(self._number, hook, argument)
+        except wire.Nonsense as exc:
+            outcome = Outcome()
+            outcome.error = f"what {hook} is told: {exc}"
+            return outcome
+        self._process.send(data, Patience(self.policy.answer_s))
         message = self._receive(self.policy.answer_s)
         if not isinstance(message, wire.Answer) or message.number != self._number:
             raise self._lied()
@@ -169,6 +184,7 @@ class Isolate:
         while self.bury(death, hook) is not None:
             try:
                 self.launch()
+                self.begin_loading()
                 self.wait_ready()
                 self.begin_again()
                 return outcome

@@ -35,7 +35,6 @@ _KEPT_VARIABLES: Final = frozenset(
     ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONWARNINGS")
 )
 
-
 _OURS: Final = ("/orderflow/hooks/child.py", "/orderflow/hooks/calling.py", "<frozen runpy>", "Extension modules: ")
 """Lines of a stack that are of the machinery around a plugin."""
 
@@ -111,6 +110,7 @@ class PluginProcess:
     def send(self, data: bytes, patience: Patience) -> None:
         """Write a whole message. Raises: Died when it does not take it in time."""
         with self._using:
+            self._check_open()
             while data:
                 try:
                     data = data[os.write(self._commands, data) :]
@@ -124,6 +124,7 @@ class PluginProcess:
     def receive(self, patience: Patience) -> bytes:
         """The next whole message. Raises: Died when none comes in time, or when it is too long."""
         with self._using:
+            self._check_open()
             while True:
                 try:
                     message = self._cutter.next()
@@ -137,6 +138,11 @@ class PluginProcess:
                     raise self._hung(f"gave no answer for {patience.limit_s:g} s")
                 if self._look(patience):
                     self._read_answers()
+
+    def _check_open(self) -> None:
+        """A number of a pipe that is closed may be anybody's. Raises: Died."""
+        if self._closed:
+            raise Died("its process has been ended")
 
     def printed(self) -> list[str]:
         """Take the lines it has printed since, escaped."""

@@ -128,6 +128,7 @@ def _begin_isolated(
             raise PluginProblems(source, [Problem(plugin=source.name, text=text, path=source.path)]) from None
 
     tried(isolate.launch)
+    tried(isolate.begin_loading)
     return lambda: (isolate, tried(isolate.wait_ready))
 
 

@@ -115,6 +115,10 @@ _ARGUMENTS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
 
 def encode(message: Load | FromPlugin) -> bytes:
     """A message with its length. Raises: Nonsense when it is too long or holds what cannot be sent."""
+    return _whole(message)
+
+
+def _whole(message: Any) -> bytes:
     try:
         data = _encode(message)
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
@@ -125,12 +129,11 @@ def encode(message: Load | FromPlugin) -> bytes:
 
 
 def encode_call(number: int, hook: str, argument: Any) -> bytes:
-    """One call of a hook, with its length."""
+    """One call of a hook, with its length. Raises: Nonsense, as `encode` does."""
     kind, plain = type(argument).__name__, argument
     if isinstance(argument, PrivateMessage):
         kind, plain = _PRIVATE + argument.topic, (argument.topic, argument.creation_ms, argument.rows)
-    data = _encode((number, hook, kind, plain))
-    return len(data).to_bytes(_HEAD, "big") + data
+    return _whole((number, hook, kind, plain))
 
 
 def decode_call(data: bytes) -> tuple[int, str, Any]:

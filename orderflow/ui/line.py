@@ -288,7 +288,7 @@ def format_stats(stats: Stats) -> list[str]:
     """What a person wants to know of the machinery: each link, and what was out of the ordinary."""
     lines = [_link_summary(link) for link in stats.links]
     lines += [
-        f"Queue {queue.channel}: {queue.overruns} overruns, most waiting {queue.peak}"
+        f"Queue {queue.channel}: {counted(queue.overruns, 'overrun')}, most waiting {queue.peak}"
         for queue in stats.queues
         if queue.overruns
     ]
@@ -296,14 +296,15 @@ def format_stats(stats: Stats) -> list[str]:
         times = "once" if stats.stalls == 1 else f"{stats.stalls} times"
         lines.append(f"Stood still {times}, {format_duration(stats.stalled_s)} in all")
     if stats.clock_steps:
-        lines.append(f"Our clock was set {stats.clock_steps} times")
+        lines.append(f"Our clock was set {counted(stats.clock_steps, 'time')}")
     return lines
 
 
 def _link_summary(link: LinkStats) -> str:
     losses = f" | Lost: {_counts(link.losses)}" if link.losses else ""
     refused = f" | Refused: {_counts(link.refused)}" if link.refused else ""
-    return f"Link {escape_text(link.link, 60)} | {link.connects} connects | {link.frames} messages{losses}{refused}"
+    traffic = f"{counted(link.connects, 'connect')} | {counted(link.frames, 'message')}"
+    return f"Link {escape_text(link.link, 60)} | {traffic}{losses}{refused}"
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -340,7 +341,7 @@ def format_hops(hops: HopLatency) -> list[str]:
                 f"{name} {_fine_ms(number)}"
                 for name, number in (("p50", value.p50), ("p99", value.p99), ("p99.9", value.p999), ("max", value.max))
             )
-            lines.append(f"Latency {words}: {shown} ({value.count} samples)")
+            lines.append(f"Latency {words}: {shown} ({counted(value.count, 'sample')})")
     return lines
 
 

@@ -363,6 +363,22 @@ def test_list_and_check_know_of_isolated_plugins(folder: Path) -> None:
     assert good.alerts > 0
 
 
+@pytest.mark.parametrize("count", [2**64, 2**70])
+def test_a_number_no_message_can_hold_costs_that_call_only(folder: Path, count: int) -> None:
+    write_plugin(folder, "a_bad", tick_hook("return [notice(tick, 'r', 'm')]"))
+    with closing(host_of(folder)) as host:
+        assert host.tick(make_tick(u=count)) == []
+        assert "what orderflow_tick is told: it cannot be sent" in one(host, "a_bad").last_error
+        assert len(host.tick(TICK)) == 1
+
+
+def test_settings_no_message_can_hold_are_a_problem_of_that_plugin(folder: Path) -> None:
+    write_plugin(folder, "a_bad")
+    setup = set_up(choose(("a_bad",), folder, isolated=("a_bad",), tables={"a_bad": {"limit": 2**70}}), None)
+    setup.host.close()
+    assert "could not be told its settings" in str(setup.problems[0])
+
+
 # --- its end ----------------------------------------------------------------------------------------------------------
 
 
