@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from orderflow.replay.run import Progress
 
 MANIFEST: Final = "export.json"
+STOPPED: Final = 130
+"""Exit code, as of any program that Ctrl-C ends before it is done: what was asked for is not there."""
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -173,7 +175,7 @@ def export(args: argparse.Namespace, options: Mapping[str, object]) -> int:
                 result = _Export(job, args, stop, progress).run(folder)
         except Abandoned:
             sys.stderr.write("stopped: nothing was written\n")
-            return 0
+            return STOPPED
         finally:
             if progress is not None:
                 sys.stderr.write("\r\x1b[K")

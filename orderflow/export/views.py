@@ -6,6 +6,7 @@ few batches, whatever the length.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from orderflow.core.errors import MisuseError
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    import duckdb
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
     from orderflow.hooks.host import PluginHost
 
@@ -103,19 +104,23 @@ class TableRecording(Recording):
         symbols: Iterable[str] = (),
         since_ns: int | None = None,
         until_ns: int | None = None,
-        connection: duckdb.DuckDBPyConnection | None = None,
-    ) -> duckdb.DuckDBPyRelation:
+        connection: DuckDBPyConnection | None = None,
+    ) -> DuckDBPyRelation:
         """A relation: reads when it is executed, each time anew.
 
-        Args: connection: which to use; None: a new one in memory, of the relation's own.
+        Args: connection: which to use; None: one in memory that lives as long as the recording object.
         """
         needs(_EXTRA, "duckdb")
         self.schema(table)
-        import duckdb
-
         kept = tuple(symbols)
         source = _Stream(lambda: self.arrow(table, symbols=kept, since_ns=since_ns, until_ns=until_ns))
-        return (connection or duckdb.connect()).from_arrow(source)
+        return (connection or self._own_connection).from_arrow(source)
+
+    @cached_property
+    def _own_connection(self) -> DuckDBPyConnection:
+        import duckdb
+
+        return duckdb.connect()
 
     def _batches(
         self, table: str, symbols: Iterable[str], since_ns: int | None, until_ns: int | None

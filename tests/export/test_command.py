@@ -132,7 +132,7 @@ def test_a_stop_leaves_nothing(
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(command, "show_progress", stopped)
-    assert main(["export", "tape", "--out", "out", "--format", form]) == 0
+    assert main(["export", "tape", "--out", "out", "--format", form]) == 130
     assert "nothing was written" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["tape"]
 
