@@ -13,7 +13,8 @@ import trio
 from orderflow import bundled
 from orderflow.app import Monitor
 from orderflow.config.tree import BybitSettings, PluginSettings, Settings
-from orderflow.core.policy import RecordPolicy, RetryPolicy
+from orderflow.core.figures import Cause
+from orderflow.core.policy import BookPolicy, RecordPolicy, RetryPolicy
 from orderflow.core.types import AlertKind, BookState, Category, InstrumentId, MetricsTick, Percentiles
 from orderflow.core.units import NS
 from orderflow.hooks.setup import set_up
@@ -26,6 +27,7 @@ from orderflow.replay.gaps import survey_gaps
 from orderflow.replay.run import Pace, Window, run_replay
 from orderflow.replay.sinks import Silent
 from orderflow.sim.catalogue import catalogue_by_id
+from orderflow.sim.faultlist import parse_fault
 from orderflow.sim.server import SimConfig, SimServer, serve
 from orderflow.ui.sink import Output
 
@@ -178,6 +180,61 @@ async def test_a_replay_gives_what_the_live_run_gave(exchange: SimServer, tmp_pa
     assert [record.reason for record in records if isinstance(record, Lost)] in (["eof"], ["reset"])
     assert sum("subscribe" in record.text for record in records if isinstance(record, Sent)) == 4
     check_later_files(recording.files[1], again)
+
+
+@pytest.mark.socket
+async def test_the_quality_of_a_recording_is_that_of_the_live_run(exchange: SimServer, tmp_path: Path) -> None:
+    settings = Settings(
+        env="sim",
+        symbols=SYMBOLS,
+        interval_s=0.2,
+        book=BookPolicy(stale_after_s=0.6, crossed_hold_s=0.2),
+        retry=RetryPolicy(base_s=0.05, cap_s=0.05),
+        record=RecordPolicy(flush_s=0.1, keep_free_mb=0),
+        bybit=BybitSettings(public_ws_url=exchange.public_url, private_ws_url="", rest_url=exchange.rest_url),
+    )
+    hit = "topic=orderbook.50.ETHUSDT"
+    faults = {  # what each is known by
+        f"drop:{hit},count=3": Cause.SEQUENCE,
+        f"corrupt:{hit},how=json": Cause.REFUSED,
+        f"cross:{hit},seconds=0.6": Cause.CROSSED,
+        f"mute:{hit},for=1.2": Cause.STALE,
+    }
+    eth = InstrumentId(Category.LINEAR, "ETHUSDT")
+    live = Kept()
+    host = set_up(PluginSettings(enabled=()), None).host
+    recorder = Recorder(tmp_path / "tape", settings.record)
+    with (tmp_path / "out").open("wb") as sink:
+        monitor = Monitor(settings, host, live, Output(sink.fileno()), recorder=recorder)  # type: ignore[arg-type]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(monitor.run)
+            with trio.fail_after(20):
+                await all_live(monitor)
+                exchange.plan.add(parse_fault(f"duplicate:{hit}"))
+                causes = monitor.engine.books[eth].coverage.state.causes
+                for fault, cause in faults.items():
+                    exchange.plan.add(parse_fault(fault))
+                    while cause not in causes:  # noqa: ASYNC110 - the product's state, no event
+                        await trio.sleep(0.02)
+                    await all_live(monitor)
+                for client in exchange.clients():
+                    if client.endpoint == "linear":
+                        client.cut()
+                while Cause.DISCONNECT not in causes:  # noqa: ASYNC110
+                    await trio.sleep(0.02)
+                await all_live(monitor)
+            monitor.stop("test")
+    report = survey_gaps(open_recording(tmp_path / "tape"), Choice(), stop=threading.Event(), topics=4)
+    found = {InstrumentId(Category(one.quality.category), one.quality.symbol): one.quality for one in report.topics}
+    assert set(found.values()) == set(live.last.quality)
+    assert {one.cause for one in found[eth].causes} == {Cause.START, Cause.DISCONNECT, *faults.values()}
+    assert found[eth].duplicates == 1
+    assert found[eth].missed >= 3
+    assert found[eth].recovery_s.count >= 3
+    assert found[InstrumentId(Category.SPOT, "BTCUSDT")].gaps == 0
+    again, _ = replay(tmp_path / "tape")
+    assert again.last.quality == live.last.quality
+    assert [tick.quality for tick in again.ticks] == [tick.quality for tick in live.ticks]
 
 
 def check_later_files(path: Path, whole: Kept) -> None:
