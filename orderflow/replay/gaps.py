@@ -300,8 +300,10 @@ def survey_gaps(
     from_ns: int | None = None,
     to_ns: int | None = None,
     progress: Progress | None = None,
-) -> GapReport:
-    """The quality of every session of a recording. Args: topics: how many there are, about: they share the memory.
+) -> GapReport | None:
+    """The quality of every session of a recording; None when `stop` was set before its end.
+
+    Args: topics: how many there are, about: they share the memory.
 
     Raises: MisuseError when nothing was recorded between `from_ns` and `to_ns`.
     """
@@ -310,7 +312,7 @@ def survey_gaps(
     for item in recording.items():
         if isinstance(item, BlockStart):
             if stop.is_set():
-                break
+                return None
             if progress is not None:
                 progress.messages = sessions.messages
                 progress.block(item.done_bytes)

@@ -59,10 +59,9 @@ def _survey(args: argparse.Namespace) -> GapReport | None:
     progress = show_progress(recording)
     try:
         with stoppable() as stop:
-            report = survey_gaps(
+            return survey_gaps(
                 recording, choice, stop=stop, topics=topics, from_ns=from_ns, to_ns=to_ns, progress=progress
             )
-            return None if stop.is_set() else report
     finally:
         if progress is not None:
             sys.stderr.write("\r\x1b[K")

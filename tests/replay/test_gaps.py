@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,6 +31,7 @@ from tests.record.tapes import BTC, M0, POLICY, T0, book, opened, session, simpl
 from tests.recordings import recording
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from orderflow.core.figures import GapReport, Quality
@@ -42,7 +44,7 @@ def survey(
     *paths: Path, from_ms: int | None = None, to_ms: int | None = None, symbols: tuple[str, ...] = ()
 ) -> GapReport:
     """The report on recordings that begin at T0; times in ms from there."""
-    return survey_gaps(
+    found = survey_gaps(
         open_recording(*paths),
         Choice(symbols=frozenset(symbols)),
         stop=threading.Event(),
@@ -50,6 +52,8 @@ def survey(
         from_ns=None if from_ms is None else T0 + from_ms * MS,
         to_ns=None if to_ms is None else T0 + to_ms * MS,
     )
+    assert found is not None
+    return found
 
 
 def causes(quality: Quality) -> dict[str, tuple[int, float]]:
@@ -334,6 +338,23 @@ def test_wrong_usage_is_exit_code_2(
     faulty(tmp_path / "tape")
     assert main(["gaps", *words]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_stopped_before_the_end_there_are_no_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def stopped() -> Iterator[threading.Event]:
+        stop = threading.Event()
+        stop.set()
+        yield stop
+
+    monkeypatch.setattr("orderflow.replay.gaps_command.stoppable", stopped)
+    assert main(["gaps", str(faulty(tmp_path / "tape")), "--html", str(tmp_path / "page.html")]) == 130
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "no figures" in said.err
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_the_page_is_written_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

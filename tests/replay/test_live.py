@@ -168,6 +168,7 @@ async def test_a_replay_gives_what_the_live_run_gave(exchange: SimServer, tmp_pa
     assert (again.last.messages, again.last.reconnects) == (live.last.messages, 1)
     assert again.last.quality == live.last.quality
     report = survey_gaps(open_recording(folder), Choice(), stop=threading.Event(), topics=4)
+    assert report is not None
     assert {topic.quality for topic in report.topics} == set(live.last.quality)
     assert {topic.quality.gaps for topic in report.topics if topic.quality.category == "linear"} == {1}
     assert replay(folder)[1] == sha256
@@ -225,6 +226,7 @@ async def test_the_quality_of_a_recording_is_that_of_the_live_run(exchange: SimS
                 await all_live(monitor)
             monitor.stop("test")
     report = survey_gaps(open_recording(tmp_path / "tape"), Choice(), stop=threading.Event(), topics=4)
+    assert report is not None
     found = {InstrumentId(Category(one.quality.category), one.quality.symbol): one.quality for one in report.topics}
     assert set(found.values()) == set(live.last.quality)
     assert {one.cause for one in found[eth].causes} == {Cause.START, Cause.DISCONNECT, *faults.values()}
