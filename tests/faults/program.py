@@ -131,11 +131,17 @@ class Program:
 class Exchange:
     """The simulated exchange in a thread of its own."""
 
-    def __init__(self, *symbols: str, client_log: Path | None = None, flood: bool = False) -> None:
+    def __init__(
+        self,
+        *symbols: str,
+        client_log: Path | None = None,
+        flood: bool = False,
+        keys: dict[str, str] | None = None,
+    ) -> None:
         known = {str(key): item for key, item in catalogue_by_id().items()}
         self._instruments = tuple(known[symbol] for symbol in symbols or ("linear:BTCUSDT",))
         self._flood = flood
-        self._policy = ServerPolicy(client_log=client_log)
+        self._policy = ServerPolicy(client_log=client_log, **({"keys": keys} if keys else {}))
         self._scope: trio.CancelScope | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._up = threading.Event()

@@ -5,19 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import re
+import signal
+import socket
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 
+from orderflow.record.reader import open_recording
 from tests.faults.program import Exchange, Program, environment, nowhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.socket
 
@@ -78,7 +82,7 @@ def check(*texts: bytes) -> None:
                 assert form.lower() not in text.lower(), (form, text)
         for expires in re.findall(r"\d{13}", text.decode(errors="replace")):
             assert not any(signature in text for signature in signatures(expires))
-        assert not re.search(rb"\b[0-9a-f]{64}\b", text), "what looks like a signature"
+        assert not re.search(rb"(?<!sha256 )(?<!sha256\":\")\b[0-9a-f]{64}\b", text), "what looks like a signature"
 
 
 def check_folder(folder: Path) -> None:
@@ -138,6 +142,106 @@ def test_a_crash_with_everything_in_its_hands(tmp_path: Path, exchange: Exchange
     check(out)
 
 
+HANG = """
+import socket
+from orderflow.api import *
+
+class Plugin:
+    class Config(PluginConfig):
+        pass
+
+    def __init__(self, config):
+        pass
+
+    @hookimpl
+    def orderflow_tick(self, tick):
+        while True: pass  # {secret} {token}
+"""
+
+
+def own_environment() -> dict[str, str]:
+    return environment(
+        ORDERFLOW_BYBIT__API_KEY=KEY, ORDERFLOW_BYBIT__API_SECRET=SECRET, ORDERFLOW_METRICS_HTTP__TOKEN=TOKEN
+    )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def test_everything_switched_on(tmp_path: Path) -> None:
+    """Signed in, recording, counted and scraped, at debug level: what is written, served and said of it later."""
+    port, environ = free_port(), own_environment()
+    with Exchange(keys={KEY: SECRET}) as exchange:
+        urls = [text for text in exchange.options if not text.startswith("bybit.private_ws_url")][:-1]
+        urls = [text for text in urls if text != "bybit.rest_url="]
+        settings = [f"bybit.private_ws_url={exchange.server.private_url}", f"bybit.rest_url={exchange.server.rest_url}"]
+        settings += ["stats_interval_s=0.2", "clock.interval_s=0.3", "interval_s=0.1"]
+        options = [*urls[:-1], *(word for text in settings for word in ("--set", text))]
+        options += ["--metrics-port", str(port), "--record", "tape", "--book-out", "books.json", "--log-level", "debug"]
+        with Program(tmp_path, *options, environ=environ) as program:
+            program.until_live()
+            program.until(
+                lambda event: event["event"] == "stats" and len(event["links"]) == 2 and event["links"][1]["up"]
+            )
+            program.send(signal.SIGUSR1)
+            asked = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            asked.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+            scraped = asked.getresponse().read()
+            asked.close()
+            listed = Path(f"/proc/{program.process.pid}/cmdline").read_bytes()
+            assert program.stop()[0] == 0, program.stderr
+        doctor = ["doctor", "--env", "sim", *options[: options.index("--metrics-port")], "--json"]
+        del doctor[doctor.index("--symbol") : doctor.index("--symbol") + 2]
+        later = [
+            doctor,
+            ["replay", "tape", "--json"],
+            ["gaps", "tape"],
+            ["verify", "tape"],
+            ["config", "show", "--json"],
+        ]
+        running = [spawned(tmp_path, command, environ) for command in later]
+        said = [process.communicate(timeout=60)[0] for process in running]
+    assert b"orderflow_link_up" in scraped
+    assert b'"private"' in b"".join(program.lines)
+    assert b'"api key"' in said[0]
+    out = b"".join(program.lines) + b"".join(program.errors)
+    recorded = [repr(item).encode() for item in open_recording(tmp_path / "tape").items()]
+    assert len(recorded) > 10
+    check(out, scraped, listed, *said, *recorded)
+    check_folder(tmp_path)
+
+
+def spawned(folder: Path, command: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*Program.COMMAND, *command], cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def test_the_dump_of_a_program_that_hangs(tmp_path: Path, exchange: Exchange) -> None:
+    """Exit code 70: the stack shows the plugin's line, and in it whatever somebody wrote there."""
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755)
+    (folder / "plugin_with_bug.py").write_text(HANG.format(secret=SECRET, token=TOKEN))
+    plugins = ["--set", "plugins.folders=plugins", "--set", "plugins.enabled=plugin_with_bug"]
+    hang = ["--set", "watch.plugin_hang_s=0.5", "--interval", "0.1"]
+    with Program(tmp_path, *exchange.options, *plugins, *hang, environ=own_environment()) as program:
+        assert program.end() == 70, program.stderr
+    assert "while True: pass  # *** ***" in program.stderr
+    check(b"".join(program.lines) + b"".join(program.errors))
+
+
+@pytest.mark.parametrize("key", ["bybit.api_key", "bybit.api_secret", "metrics_http.token"])
+def test_a_command_line_is_no_place_for_secrets(tmp_path: Path, key: str) -> None:
+    """Everybody sees it: refused, without being said again."""
+    with Program(tmp_path, *nowhere(), "--set", f"{key}={SECRET}") as program:
+        assert program.end() == 2
+    assert "everybody sees a command line" in program.stderr
+    check(b"".join(program.errors))
+
+
 def test_other_commands(tmp_path: Path, environ: dict[str, str]) -> None:
     (tmp_path / "wrong.toml").write_text(
         f"[default.bybit]\napi_key = {json.dumps([KEY])}\napi_secrt = {json.dumps(SECRET)}\n"
@@ -151,13 +255,7 @@ def test_other_commands(tmp_path: Path, environ: dict[str, str]) -> None:
         ["plugins", "list"],
         ["doctor", "--env", "sim", *nowhere()[2:]],
     ]
-    running = [
-        subprocess.Popen(
-            [*Program.COMMAND, *command], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        for command in commands
-    ]
-    for process in running:
+    for process in [spawned(tmp_path, command, environ) for command in commands]:
         out, _ = process.communicate(timeout=60)
         assert out
         check(out)
