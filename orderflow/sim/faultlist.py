@@ -346,6 +346,14 @@ class Armed:
         self._from_s = now_s + fault.after_s
         self._last_s = -math.inf
         self._rng = rng
+        self._hit: set[tuple[str, str]] = set()
+
+    def hits_first(self, connection_id: str, topic: str) -> bool:
+        """Whether it has not hit this topic of this client before: what lasts is told of once to each."""
+        key = (connection_id, topic)
+        known = key in self._hit
+        self._hit.add(key)
+        return not known
 
     def open(self, now_s: float) -> bool:
         """Whether it may happen now."""

@@ -291,7 +291,7 @@ class FaultPlan(Faults):
         now_s = trio.current_time()
         for armed in self._happening(Stage.TOPIC, peer.endpoint, topic, peer):
             if armed.fault.name == name and armed.fires(now_s):
-                if armed.fired == 1 or name == "no-snapshot":
+                if armed.hits_first(peer.connection_id, topic) or name == "no-snapshot":
                     self._tell(armed, peer, topic)
                 return True
         return False

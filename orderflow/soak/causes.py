@@ -65,8 +65,11 @@ def unexplained(
         starved = change.reason in _SILENT and exchange.lost_s(at_s - _DEADLINE_S, at_s) >= _STARVED_S
         if not starved and not any(it.name in names and it.ts / 1000 >= since_s for it in before):
             last = ", ".join(f"{it.name} {at_s - it.ts / 1000:.1f} s before" for it in before[-3:])
-            where = f"{change.link} depth {depth} at {at_s:.1f}"
-            yield f"{where}: down with {change.reason} without a cause (before it: {last or 'nothing'})"
+            where = f"{change.link} depth {depth} at {at_s:.1f}: down with {change.reason} without a cause"
+            lost = (
+                f"of 5 s it lost {pace.lost_s(at_s - 5, at_s):.2f}, the exchange {exchange.lost_s(at_s - 5, at_s):.2f}"
+            )
+            yield f"{where} (before it: {last or 'nothing'}; {lost}; {change.detail})"
 
 
 def _concerns(ledger: Ledger, trouble: Event, link: str, depth: str) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from orderflow.core.policy import LinkPolicy, RetryPolicy
+    from orderflow.core.stats import Stats
     from orderflow.soak.pace import Pace
     from orderflow.soak.watched import Diary
 
@@ -161,6 +162,22 @@ class Ledger:
                 states = _history(diaries[depth], link.endpoint, symbol)
                 if not _saw_gap(states, event.ts / 1000, patience_s):
                     yield f"{key}: {event.topic} was shown a gap of {event.lost} at {event.ts} and stayed live"
+
+    def uncounted(self, depth: str, stats: Stats) -> Iterator[str]:
+        """Connections and resyncs that the exchange heard of and the program's own counters do not know.
+
+        The other way round proves nothing: what was counted may have been lost on its way.
+        """
+        mine = [it for it in self.opened.values() if depth in it.depths]
+        for link in stats.links:
+            spoke = sum(it.endpoint == link.link for it in mine)
+            if spoke > link.connects:
+                yield f"{link.link} depth {depth}: {spoke} connections spoke, {link.connects} were counted"
+        for book in stats.books:
+            topic = f"orderbook.{depth}.{book.symbol}"
+            heard = sum(len(it.left_ms.get(topic, ())) for it in mine if it.endpoint == book.category)
+            if heard > sum(book.resyncs.values()):
+                yield f"{book.category} {topic}: {heard} resyncs were heard, {sum(book.resyncs.values())} counted"
 
     def gap_count(self) -> int:
         return sum(len(link.gaps) for link in self.opened.values())

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from orderflow.core.stats import Stats  # noqa: TC001 - msgspec resolves the annotation at run time
 from orderflow.soak import ledger as ledgers
 from orderflow.soak.causes import unexplained
-from orderflow.soak.ledger import Ledger  # noqa: TC001 - msgspec resolves the annotation at run time
+from orderflow.soak.ledger import Ledger  # noqa: TC001 - the same
 from orderflow.soak.pace import Pace  # noqa: TC001 - the same
 from orderflow.soak.process import Life, standstill_faults
 from orderflow.soak.usage import Usage, grown, kept_open
@@ -23,9 +24,10 @@ class Evidence(msgspec.Struct, kw_only=True):
 
     Args:
         not_live: what was not live at first, after the faults, and in the end.
-        differing: levels that are not the exchange's; wrong_numbers: ticks that were not true; judged: ticks held
-            beside the truth, by depth.
-        ledger: the exchange's log; diaries, paces: what each program said and when it could not run, by depth.
+        differing: levels that are not the exchange's; wrong_numbers: ticks that were not true.
+        judged: ticks held beside the truth, by depth.
+        ledger: the exchange's log; stats: counters at the end of the monitors in this process, by depth.
+        diaries, paces: what each program said and when it could not run, by depth.
         exchange_pace: when the exchange could not run.
         usage: (before, after) of this process and of the program in one of its own; rss: samples of the latter.
         jumps: how often a clock was set; steps: how often that was said, beyond what others noticed.
@@ -38,6 +40,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     wrong_numbers: list[str]
     judged: dict[str, int]
     ledger: Ledger
+    stats: dict[str, Stats]
     diaries: dict[str, Diary]
     paces: dict[str, Pace]
     exchange_pace: Pace
@@ -87,6 +90,11 @@ def _causes(it: Evidence) -> Iterator[str]:
         yield from unexplained(it.ledger, depth, diary, it.paces[depth], it.exchange_pace, *it.faults_s)
 
 
+def _counters(it: Evidence) -> Iterator[str]:
+    for depth, stats in it.stats.items():
+        yield from it.ledger.uncounted(depth, stats)
+
+
 def _judged(it: Evidence) -> Iterator[str]:
     yield from (f"none at depth {depth}" for depth, count in it.judged.items() if not count)
 
@@ -109,6 +117,7 @@ PROOFS: Final[dict[str, Callable[[Evidence], Iterable[str]]]] = {
     ),
     "one subscribe per topic and connection, resync or refusal": lambda it: it.ledger.resubscribes(),
     "resyncs within their budget": lambda it: it.ledger.resyncs(QUICK_LINK, it.exchange_pace),
+    "counters know all that the exchange heard": _counters,
     "waits between attempts within their bounds": _waits,
     "attempts within their budget": _attempts,
     "every loss of a link has its cause at the exchange": _causes,

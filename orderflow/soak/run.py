@@ -250,7 +250,7 @@ class _Soak:
         faults_s: tuple[float, float],
     ) -> Evidence:
         program = self._program
-        steps = {depth: watched.monitor.stats().clock_steps for depth, watched in self._watched.items()}
+        stats = {depth: watched.monitor.stats() for depth, watched in self._watched.items()}
         judged = dict.fromkeys(map(str, DEPTHS), 0)
         for (depth, _), witness in self._witnesses.items():
             judged[str(depth)] += witness.judged
@@ -260,13 +260,14 @@ class _Soak:
             wrong_numbers=[line for witness in self._witnesses.values() for line in witness.wrong],
             judged=judged,
             ledger=Ledger(self._log.read_bytes().splitlines()),
+            stats={str(depth): told for depth, told in stats.items()},
             diaries={**{str(key): it.diary for key, it in self._watched.items()}, str(OF_ITS_OWN): program.diary},
             paces={**{str(key): self._pace for key in self._watched}, str(OF_ITS_OWN): program.pace},
             exchange_pace=self._pace,
             usage=spans,
             rss=program.life.rss,
             jumps=self._clock.jumps,
-            steps=steps[OF_SET_CLOCK] - steps[OVER_TLS],
+            steps=stats[OF_SET_CLOCK].clock_steps - stats[OVER_TLS].clock_steps,
             lives=program.lives,
             recorded=program.recorded,
             ended=program.ended,

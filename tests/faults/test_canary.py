@@ -195,13 +195,7 @@ def test_everything_switched_on(tmp_path: Path) -> None:
             assert program.stop()[0] == 0, program.stderr
         doctor = ["doctor", "--env", "sim", *options[: options.index("--metrics-port")], "--json"]
         del doctor[doctor.index("--symbol") : doctor.index("--symbol") + 2]
-        later = [
-            doctor,
-            ["replay", "tape", "--json"],
-            ["gaps", "tape"],
-            ["verify", "tape"],
-            ["config", "show", "--json"],
-        ]
+        later = [doctor, ["replay", "tape", "--json"], ["verify", "tape"]]
         running = [spawned(tmp_path, command, environ) for command in later]
         said = [process.communicate(timeout=60)[0] for process in running]
     assert b"orderflow_link_up" in scraped

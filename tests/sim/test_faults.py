@@ -199,6 +199,18 @@ async def test_without_faults_the_plan_is_out_of_the_way(stage: Stage) -> None:
     assert not stage.plan.active
 
 
+async def test_what_lasts_is_noted_once_for_each_client_and_topic(stage: Stage) -> None:
+    stage.plan.add(parse_fault("mute"))
+    other = FakePeer()
+    other.connection_id = "peer-2"
+    for _ in range(3):
+        assert stage.push(frame(101)) == []
+        assert stage.plan.messages(other, TOPIC, [frame(101)]) == []
+        assert stage.plan.messages(other, "tickers.BTCUSDT", [frame(101)]) == []
+    noted = [facts["topic"] for event, facts in stage.venue.notes if event == "fault"]
+    assert noted == [TOPIC, TOPIC, "tickers.BTCUSDT"]
+
+
 async def test_a_lost_change_is_never_repeated(stage: Stage) -> None:
     stage.push(SNAPSHOT)
     stage.plan.add(parse_fault("drop"))

@@ -20,10 +20,13 @@ from orderflow.soak.proofs import PROOFS, Evidence, prove
 from orderflow.soak.usage import GROWTH_BYTES, Usage, growth
 from orderflow.soak.watched import Diary, SetClock
 from tests.record.tapes import T0, simple_tape
+from tests.ui.test_metrics_doc import STATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from orderflow.core.stats import Stats
 
 BTC = InstrumentId(Category.LINEAR, "BTCUSDT")
 TOPIC = "orderbook.50.BTCUSDT"
@@ -88,6 +91,13 @@ def said() -> Diary:
     return diary
 
 
+def counters(connects: int = 2, resyncs: int = 1) -> Stats:
+    """Of the story: two connections, and one resync of its book."""
+    (link,), (book,) = STATS.links, STATS.books
+    change = msgspec.structs.replace
+    return change(STATS, links=(change(link, connects=connects),), books=(change(book, resyncs={"gap": resyncs}),))
+
+
 def sound(tmp_path: Path) -> Evidence:
     pace = Pace(lambda: 0.0)
     life = Life(0, tmp_path, 0.0)
@@ -99,6 +109,7 @@ def sound(tmp_path: Path) -> Evidence:
         wrong_numbers=[],
         judged={"50": 7},
         ledger=log(*STORY),
+        stats={"50": counters()},
         diaries={"50": said()},
         paces={"50": pace},
         exchange_pace=pace,
@@ -121,6 +132,7 @@ def told(it: Evidence, *changes: Any) -> None:
 
 def rewritten(it: Evidence, *events: dict[str, Any]) -> None:
     it.ledger = log(*STORY, *events)
+    it.stats["50"] = counters(resyncs=9)
 
 
 def unseen(it: Evidence) -> None:
@@ -142,6 +154,7 @@ DOCTORED: dict[str, Callable[[Evidence], None]] = {
     "resyncs within their budget": lambda it: rewritten(
         it, *(asks(op, 50 + step, "b") for step in (0.0, 0.4) for op in ("unsubscribe", "subscribe"))
     ),
+    "counters know all that the exchange heard": lambda it: it.stats.update({"50": counters(resyncs=0)}),
     "waits between attempts within their bounds": lambda it: told(
         it, link("down", 31.0, reason="reset", retry_s=9.0, attempt=1)
     ),
@@ -173,6 +186,12 @@ def test_what_is_doctored_is_found_by_its_own_name(name: str, tmp_path: Path) ->
     evidence = sound(tmp_path)
     DOCTORED[name](evidence)
     assert [check.name for check in prove(evidence) if not check.kept] == [name]
+
+
+@pytest.mark.parametrize("connects, resyncs, wrong", [(2, 1, 0), (9, 9, 0), (1, 1, 1), (2, 0, 1), (0, 0, 2)])
+def test_counters_may_know_more_than_was_heard_but_not_less(connects: int, resyncs: int, wrong: int) -> None:
+    assert len(list(log(*STORY).uncounted("50", counters(connects, resyncs)))) == wrong
+    assert not list(log(*STORY).uncounted("200", counters(connects, resyncs)))
 
 
 # --- causes ---------------------------------------------------------------------------------------------------------
