@@ -32,7 +32,7 @@ class WireBook(msgspec.Struct, gc=False):
 
 
 class WireTrade(msgspec.Struct, gc=False):
-    T: int
+    T: Count
     s: str
     S: str
     v: float
@@ -40,17 +40,17 @@ class WireTrade(msgspec.Struct, gc=False):
     i: str
     BT: bool = False
     RPI: bool = False
-    seq: int = 0
+    seq: Count = 0
 
 
 class WireTrades(msgspec.Struct, gc=False):
     topic: str
-    ts: int
+    ts: Count
     data: list[WireTrade]
 
 
 class WireLiquidation(msgspec.Struct, gc=False):
-    T: int
+    T: Count
     s: str
     S: str
     v: float
@@ -59,7 +59,7 @@ class WireLiquidation(msgspec.Struct, gc=False):
 
 class WireLiquidations(msgspec.Struct, gc=False):
     topic: str
-    ts: int
+    ts: Count
     data: list[WireLiquidation]
 
 
@@ -82,9 +82,9 @@ class WireTickerData(msgspec.Struct, gc=False):
 class WireTicker(msgspec.Struct, gc=False):
     topic: str
     type: str
-    ts: int
+    ts: Count
     data: WireTickerData
-    cs: int | None = None
+    cs: Count | None = None
 
 
 class WireReply(msgspec.Struct, gc=False):

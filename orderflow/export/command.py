@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from orderflow import __version__
-from orderflow.core.errors import MisuseError
+from orderflow.core.errors import ConfigError, MisuseError
 from orderflow.core.text import escape_text
 from orderflow.export.needs import needs
 from orderflow.export.target import Abandoned, new_folder
@@ -176,6 +176,8 @@ def export(args: argparse.Namespace, options: Mapping[str, object]) -> int:
         except Abandoned:
             sys.stderr.write("stopped: nothing was written\n")
             return STOPPED
+        except OverflowError:
+            raise ConfigError("the recording holds a number of more than 64 bits where none can be") from None
         finally:
             if progress is not None:
                 sys.stderr.write("\r\x1b[K")

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orderflow import __version__
+from orderflow.core.errors import ConfigError
+from orderflow.core.types import is_symbol
 from orderflow.export.schemas import SCHEMAS
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ class Part(NamedTuple):
     symbol: str
 
     def folder(self) -> str:
+        """Raises: ConfigError for a symbol that is none: it must not become a path."""
+        if not is_symbol(self.symbol):
+            raise ConfigError(f"the recording names a symbol that cannot be: {self.symbol[:60]!a}")
         date = np.datetime64(self.day, "D")
         return f"{self.table}/date={date}/category={self.category}/symbol={self.symbol}"
 

@@ -147,7 +147,7 @@ class Walk:
         self._codecs.clear()
         self._wanted.clear()
         self._books.clear()
-        wanted = tuple(key for key in session.instruments if is_symbol(key.symbol) and self._choice.wants(key))
+        wanted = tuple(key for key in session.instruments if self._wants(key))
         self._unsure = set(wanted)
         self._visitor.session(session, wanted)
 
@@ -208,7 +208,7 @@ class Walk:
     def _wants(self, key: InstrumentId) -> bool:
         wanted = self._wanted.get(key)
         if wanted is None:
-            wanted = self._wanted[key] = self._choice.wants(key)
+            wanted = self._wanted[key] = is_symbol(key.symbol) and self._choice.wants(key)
         return wanted
 
     def _book(self, update: BookUpdate, raw: bytes) -> None:

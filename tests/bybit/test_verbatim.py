@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from orderflow.bybit.codec import FeedCodec
 from orderflow.bybit.topics import TopicTable
 from orderflow.bybit.verbatim import TICKER_NUMBERS, book_text, fill_numbers, fills_text, ticker_text
+from orderflow.core.errors import WireError
 from orderflow.core.types import Category, TickerUpdate
 from tests.export.tapes import book, liquidation, ticker, trade
 
@@ -43,3 +46,16 @@ def test_its_names_are_those_of_the_codec() -> None:
     for name, text in ticker_text(raw)[1].items():
         assert text is not None
         assert getattr(update, name) == float(text)
+
+
+@pytest.mark.parametrize("field", ["T", "seq", "ts"])
+@pytest.mark.parametrize("number", ["-1", str(1 << 63), str(1 << 90)])
+def test_what_is_read_here_fits_into_64_bits(field: str, number: str) -> None:
+    """The codec, which judges, refuses what a file of whole numbers could not hold."""
+    codec = FeedCodec(TopicTable(Category.LINEAR))
+    raw = trade("1", "1")
+    assert codec.decode(raw, 1, 1)
+    wrong = re.sub(rb'"%s":[0-9]+' % field.encode(), b'"%s":%s' % (field.encode(), number.encode()), raw)
+    assert wrong != raw
+    with pytest.raises(WireError):
+        codec.decode(wrong, 1, 1)

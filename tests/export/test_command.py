@@ -13,10 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from orderflow.cli import main
+from orderflow.core.types import Category, InstrumentId
 from orderflow.export import command
 from orderflow.export.options import TABLES
 from orderflow.export.schemas import SCHEMAS
+from orderflow.record.records import Gap
 from tests.export.tapes import MS, SPOT, Tape, book, spot_book, ticker, trade
+from tests.export.test_tables import checkpoint
 from tests.record.tapes import BTC
 
 if TYPE_CHECKING:
@@ -119,6 +122,30 @@ def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: 
     assert main(["export", "tape", *words]) == 2
     assert problem in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["tape"]
+
+
+def test_a_symbol_never_becomes_a_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = InstrumentId(Category.LINEAR, "../../../evil")
+    made = Tape(tmp_path / "made", [evil])
+    made.encoder.note(checkpoint(made, 1 * MS, [(1.0, 1.0)], 1, evil))
+    made.tick(1000 * MS)
+    made.close()
+    assert main(["export", "made", "--out", "a", *QUIET]) == 2
+    assert "'../../../evil'" in capsys.readouterr().err
+    assert main(["export", "made", "--out", "b", "--format", "hftbacktest"]) == 0
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["export.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "made", "tape"]
+
+
+def test_numbers_that_cannot_be_end_it_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Tape(tmp_path / "made", [BTC])
+    gap = Gap(reason="disk", from_ns=0, to_ns=1 << 90, frames=1, bytes=1 << 70, items=0)
+    made.encoder.note(gap)
+    made.tick(1000 * MS)
+    made.close()
+    assert main(["export", "made", "--out", "a", *QUIET]) == 2
+    assert "more than 64 bits" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "tape"]
 
 
 @pytest.mark.parametrize("form", ["parquet", "hftbacktest"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 pytest.importorskip("pyarrow", reason="needs the extra `export`")
 
 from orderflow.core.text import plain_decimal
-from orderflow.core.types import BookState, Level
+from orderflow.core.types import BookState, InstrumentId, Level
 from orderflow.export.schemas import SCHEMAS
 from orderflow.export.tables import TableReader, tick_row
 from orderflow.hooks.host import PluginHost
@@ -221,9 +221,16 @@ def test_a_window_begins_with_the_books_as_they_stand(tmp_path: Path) -> None:
     assert picked(rows_of(folder, "trades", from_ns=T0 + 7 * MS), "message", "price_text") == [(4, "2")]
 
 
-def checkpoint(tape: Tape, at: int, bids: list[Level], u: int) -> Checkpoint:
+def checkpoint(tape: Tape, at: int, bids: list[Level], u: int, instrument: InstrumentId = BTC) -> Checkpoint:
     image = BookImage(
-        instrument=BTC, state=BookState.LIVE, reason="", u=u, seq=1, last_mono_ns=M0, bids=bids, asks=[(100.5, 1.0)]
+        instrument=instrument,
+        state=BookState.LIVE,
+        reason="",
+        u=u,
+        seq=1,
+        last_mono_ns=M0,
+        bids=bids,
+        asks=[(100.5, 1.0)],
     )
     return Checkpoint(applied=tape.encoder.items, recv_ns=T0 + at, mono_ns=M0 + at, books=[image])
 
