@@ -47,7 +47,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 QUICK = Plan(
-    stages=QUICK_STAGES, depths=(50,), rates=(500.0,), windows=150, hot=2000, cold=200, ticks=100, flood=30_000,
+    stages=QUICK_STAGES, depths=(50,), rates=(500.0,), windows=150, hot=2000, cold=100, ticks=100, flood=20_000,
     paced_s=1.0, watch_s=1.0, starts=2, crowd=50, scale_s=1.0, replay=15_000,
 )  # fmt: skip
 

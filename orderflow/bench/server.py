@@ -139,6 +139,7 @@ class Peer:
         self._ws = WSConnection(ConnectionType.SERVER)
         self.target = ""
         self.requests: list[str] = []
+        self._text = ""  # of a request that is not whole yet
         self.gone = False
 
     def listen(self) -> None:
@@ -148,7 +149,6 @@ class Peer:
             self.gone = True
             return
         self._ws.receive_data(data)
-        text = ""
         for event in self._ws.events():
             if isinstance(event, Request):
                 self.target = event.target
@@ -156,10 +156,10 @@ class Peer:
             elif isinstance(event, Ping):
                 self.wire.send(self._ws.send(event.response()))
             elif isinstance(event, TextMessage):
-                text += event.data
+                self._text += event.data
                 if event.message_finished:
-                    self.requests.append(text)
-                    text = ""
+                    self.requests.append(self._text)
+                    self._text = ""
             elif isinstance(event, CloseConnection):
                 self.wire.send(self._ws.send(event.response()))
                 self.gone = True
