@@ -483,7 +483,9 @@ class Monitor:
             await trio.sleep(FACTS_RETRY_S)
 
     def _learn_offset(self, offset: ClockOffset) -> None:
-        self._queue.put_control([offset])
+        """At once, and not before a step of our clock is noticed: this offset was measured after it."""
+        self._watch.look()
+        self._give(offset)
 
     def _note_clock(self, text: str) -> None:
         self._note("clock", f"clock offset unknown or old: {text}" if text else "", say=False)  # the task said it
@@ -578,7 +580,7 @@ class Monitor:
         """A gap in the recording began or ended: an alert, with any book's tick as its evidence."""
         from orderflow.record.news import gap_alert
 
-        recv_ns, mono_ns = self._clock()
+        recv_ns, mono_ns = self._watch.look()
         key = next(iter(self.engine.books))
         self._alerts.put(gap_alert(news, self.engine.view(key, 1, recv_ns, mono_ns).tick))
 
@@ -667,7 +669,7 @@ class Monitor:
         """Every counter of the program as it is now."""
         return gather(
             uptime_s=trio.current_time() - self._began,
-            mono_ns=self._clock()[1],
+            mono_ns=self._watch.look()[1],
             feeds=self._feeds,
             private=self._private_link,
             links=self._links,

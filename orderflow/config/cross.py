@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from orderflow.config.tree import Settings
 
+_START: Final = "plugins.isolated_start_s"
+
 _ORDER: Final = (
     ("feed.ping_interval_s", "feed.idle_timeout_s", "less than"),  # else a quiet, healthy link is taken for dead
     ("feed.pong_timeout_s", "feed.idle_timeout_s", "less than"),
@@ -27,7 +29,7 @@ _ORDER: Final = (
     ("clock.interval_s", "clock.window_s", "at most"),
     ("watch.stall_s", "watch.hang_s", "less than"),
     ("stop_timeout_s", "watch.stop_hang_s", "less than"),
-    ("plugins.isolated_start_s", "watch.hang_s", "less than"),  # else the watchdog ends the program before
+    (_START, "watch.hang_s", "less than"),  # else the watchdog ends the program before
     ("plugins.budget_ms", "plugins.disable_over_ms", "at most"),
 )
 
@@ -51,7 +53,7 @@ class Cross(msgspec.Struct, frozen=True):
 
     def _order(self) -> Iterator[str]:
         for low, high, words in _ORDER:
-            if self._refused(low, high):
+            if self._refused(low, high) or (low == _START and not self.settings.plugins.isolated):
                 continue
             small, large = self._value(low), self._value(high)
             if not (small < large if words == "less than" else small <= large):

@@ -612,3 +612,11 @@ def test_a_setting_without_an_option_of_its_own_is_named_after_set(key: str, tmp
     with pytest.raises(ConfigError) as caught:
         load(environ={}, directory=tmp_path, options={key: "\x00"})
     assert all(problem.startswith(f"--set: {key} ") for problem in caught.value.problems)
+
+
+def test_how_long_isolated_plugins_take_to_start_matters_only_where_there_are_some(folder: Folder) -> None:
+    options = {"watch.hang_s": "5", "watch.stall_s": "1"}
+    assert folder.load(options=options).settings.watch.hang_s == 5
+    assert "plugins.isolated_start_s = 10.0: expected less than watch.hang_s" in folder.problem(
+        options={**options, "plugins.isolated": "spread"}
+    )

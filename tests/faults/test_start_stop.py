@@ -6,6 +6,7 @@ import fcntl
 import os
 import random
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -160,6 +161,7 @@ def test_a_full_pipe_does_not_hold_up_feed_or_stop(tmp_path: Path, exchange: Exc
     options = ["--interval", "0.1", "--book-out", str(books), *exchange.options]
     with Program(tmp_path, *options, stdout=writing) as program:
         os.close(writing)
+        assert select.select([reading], [], [], 20)[0]
         time.sleep(1.2)
         os.set_blocking(reading, False)
         assert len(os.read(reading, 100)) == 100  # full of lines that nobody takes
