@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _check_report(args: argparse.Namespace) -> None:
     """An earlier run is shown as it was. Raises: ConfigError for options about what to measure."""
-    measuring = ("quick", "only", "depth", "rate", "rounds", "peers", "peers_python")
+    measuring = ("quick", "depth", "rate", "rounds", "peers", "peers_python")
     given = [f"--{name.replace('_', '-')}" for name in measuring if getattr(args, name) not in (None, False)]
     if args.report and given:
         raise ConfigError(f"option --report: nothing is measured; leave out {', '.join(given)}")
@@ -55,7 +55,7 @@ def _check_report(args: argparse.Namespace) -> None:
 
 def _saved(args: argparse.Namespace, before: Report | None) -> Report:
     """Raises: ConfigError."""
-    report = read_report(Path(args.report), "--report")
+    report = read_report(Path(args.report), "--report", args.only)
     if before is not None:
         check_alike(report.plan, before)
     return report

@@ -40,4 +40,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print one JSON object with every figure of every round")
     add("--markdown", action="store_true", help="print tables for a document")
     add("--compare", metavar="FILE", help="ratios to an earlier run, as --json printed it")
-    add("--report", metavar="FILE", help="measure nothing: show an earlier run, as --json printed it")
+    add("--report", metavar="FILE", help="measure nothing: show an earlier run (--only: in part), as --json printed it")

@@ -103,8 +103,8 @@ class _Head(msgspec.Struct):
     format: int = 1
 
 
-def read_report(path: Path, option: str) -> Report:
-    """What `to_json` wrote, judged afresh. Raises: ConfigError naming the option."""
+def read_report(path: Path, option: str, stages: Sequence[str] | None = None) -> Report:
+    """What `to_json` wrote, judged afresh; of these stages, None for all. Raises: ConfigError naming the option."""
     where = f"option {option}: {escape_text(str(path), 300)}"
     try:
         raw = path.read_bytes()
@@ -120,4 +120,5 @@ def read_report(path: Path, option: str) -> Report:
     except msgspec.MsgspecError as exc:
         reason = escape_text(str(exc), 200)
         raise ConfigError(f"{where}: expected what `orderflow bench --json` prints: {reason}") from None
-    return make_report(saved.machine, saved.plan, saved.frames, saved.figures, saved.ts)
+    figures = [figure for figure in saved.figures if stages is None or figure.stage in stages]
+    return make_report(saved.machine, saved.plan, saved.frames, figures, saved.ts)
