@@ -1,6 +1,7 @@
 """Mutation testing of one module: one small change at a time, and some test must notice.
 
     python -m tests.mutate orderflow.net.retry tests/net/test_retry.py
+    python -m tests.mutate orderflow.net.retry tests/net/test_retry.py 31 40    # only these lines
 
 Every mutant is compiled from the syntax tree and put in the module's place in a forked child, which runs the given
 tests; the files of the clone stay as they are. Prints the mutants that survived; docs/testing.md explains them.
@@ -220,16 +221,20 @@ def survives(loader: Loader, tests: list[str]) -> bool:
         time.sleep(0.01)
 
 
-def main(module: str, *tests: str) -> None:
+def main(module: str, *arguments: str) -> None:
+    tests = [argument for argument in arguments if not argument.isdigit()]
+    lines = {int(argument) for argument in arguments if argument.isdigit()}
     file = Path(module.replace(".", "/") + ".py").resolve()
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    if not survives(Loader(module, file, compile(tree, file, "exec")), list(tests)):
+    if not survives(Loader(module, file, compile(tree, file, "exec")), tests):
         sys.exit("the tests do not pass as it is")
     count = survivors = 0
     for line, what, place, change in mutants(tree):
+        if lines and line not in lines:
+            continue
         code = compile(mutate(tree, place, change), file, "exec")
         count += 1
-        if survives(Loader(module, file, code), list(tests)):
+        if survives(Loader(module, file, code), tests):
             survivors += 1
             print(f"{file.name}:{line}: {what}", flush=True)  # noqa: T201 - a tool for people
     print(f"{count} mutants, {survivors} survived")  # noqa: T201

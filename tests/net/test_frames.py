@@ -307,6 +307,84 @@ def test_the_message_under_way_is_kept_once() -> None:
     assert (len(cutter._rest), len(cutter._message.payload)) == (0, 99_999)  # type: ignore[union-attr] # it is there
 
 
+# --- one read that is one frame: what comes outside a burst takes a shorter way --------------------------------------
+
+
+def read_by_read(*reads: bytes, limit: int = LIMIT) -> Outcome:
+    """Each argument comes as one read."""
+    cutter = FrameCutter(limit)
+    messages: list[bytes] = []
+    control = b""
+    for read in reads:
+        if cutter.violation is not None:
+            break
+        messages += cutter.feed(read)
+        control += cutter.take_control()
+    code = cutter.violation.close_code if cutter.violation else None
+    return Outcome(messages, control, code, cutter.closed is not None)
+
+
+@pytest.mark.parametrize("size", [0, 1, 124, 125, 126, 127, 255, 256, 300, 511, 512, LIMIT - 1, LIMIT])
+def test_a_read_that_is_one_frame(size: int) -> None:
+    text = b"a" + b"x" * (size - 2) + b"z" if size > 1 else b"y" * size
+    both = [text, text]
+    assert read_by_read(frame(TEXT, text), frame(TEXT, text)).messages == both
+    assert read_by_read(frame(TEXT, text), GOOD, frame(TEXT, text)).messages == [text, b"good", text]
+    assert read_by_read(frame(TEXT, text) + GOOD[:3], GOOD[3:], frame(TEXT, text)).messages == [text, b"good", text]
+    assert read_by_read(frame(TEXT, text)[:-1], frame(TEXT, text)[-1:], frame(TEXT, text)).messages == both
+    assert read_by_read(bytearray(frame(TEXT, text))).messages == [text]  # type: ignore[arg-type] # as TLS may give it
+    assert read_by_read(frame(TEXT, text) + b"\x81").messages == [text]
+
+
+@pytest.mark.parametrize("size", [LIMIT + 1, 5000])
+def test_a_read_that_is_one_frame_above_the_limit(size: int) -> None:
+    assert read_by_read(frame(TEXT, b"x" * size)) == Outcome([], b"", 1009, False)
+
+
+def test_a_read_that_is_one_frame_of_other_text() -> None:
+    good, bad = "é".encode() * 200, b"x" * 200 + b"\xff"
+    assert read_by_read(frame(TEXT, good), frame(TEXT, good)).messages == [good, good]
+    assert read_by_read(frame(TEXT, good), frame(TEXT, bad)) == Outcome([good], b"", 1007, False)
+
+
+@pytest.mark.parametrize(
+    "length, messages, refused",
+    [
+        (0, [], 1002),
+        (125, [], 1002),
+        (199, [b"x" * 199], 1002),  # and a frame of nonsense behind it
+        (201, [], None),
+        (456, [], None),  # its low byte says 200
+    ],
+)
+def test_a_read_whose_length_says_otherwise(length: int, messages: list[bytes], refused: int | None) -> None:
+    """It is no whole frame, or more than one, or wrong."""
+    read = struct.pack("!BBH", 0x81, 126, length) + b"x" * 200
+    assert read_by_read(read) == Outcome(messages, b"", refused, False)
+
+
+def test_a_read_that_is_one_frame_where_none_may_be() -> None:
+    whole = frame(TEXT, b"x" * 200)
+    assert read_by_read(frame(TEXT, b"a", fin=False), whole) == Outcome([], b"", 1002, False)
+    assert read_by_read(frame(CLOSE), whole) == Outcome([], frame(CLOSE), None, True)
+    cutter = FrameCutter(LIMIT)
+    cutter.feed(frame(BINARY))
+    with pytest.raises(ProtocolViolation):
+        cutter.feed(whole)
+
+
+def test_a_read_that_looks_like_one_frame_and_is_in_the_middle_of_another() -> None:
+    """Text may hold the octets of a header, behind the first octet of a character that the last read ended with."""
+    inner = frame(TEXT, b"x" * 0x141)
+    text = b"\xc4" + inner  # "\u0101~\x01A" and on
+    stream = frame(TEXT, text)
+    cut_at = stream.index(inner)
+    assert read_by_read(stream[:cut_at], stream[cut_at:]).messages == [text]
+    length, payload = b"\x81\x7e", b"\x01\x41" + b"x" * (0x817E - 2)
+    at = 2 + 0x141
+    assert read_by_read(b"\x81\x7e", length + payload[:at], payload[at:], limit=40_000).messages == [payload]
+
+
 # --- text that is spoilt in mid-frame (Autobahn 6.3, 6.4) ----------------------------------------------------------
 
 SPOILT = [b"\xff", b"\xc0", b"\xe0\x9f", b"\xed\xa0", b"\xed\xbf", b"\xf0\x8f", b"\xf4\x90", b"\xf5", b"\xe2\x82A"]
