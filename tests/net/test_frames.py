@@ -352,7 +352,7 @@ def test_a_read_that_is_one_frame_of_other_text() -> None:
     [
         (0, [], 1002),
         (125, [], 1002),
-        (199, [b"x" * 199], 1002),  # and a frame of nonsense behind it
+        (199, [b"x" * 199], None),  # and the beginning of nonsense behind it
         (201, [], None),
         (456, [], None),  # its low byte says 200
     ],
