@@ -190,6 +190,17 @@ def test_unknown_topics_and_unknown_keys_are_harmless() -> None:
     assert (link.protocol.statistics().unknown, link.protocol.statistics().refused) == (2, {})
 
 
+def test_topics_nobody_asked_for_are_not_learnt() -> None:
+    link = Link("BTCUSDT")
+    link.take_events()
+    link.receive(
+        book("orderbook.50.ETHUSDT", 11, symbol="ETHUSDT", snapshot=True),
+        encode({"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": 1, "data": []}),
+    )
+    assert link.take_events() == []
+    assert link.protocol.statistics().unknown == 2
+
+
 # --- refusals
 
 
@@ -471,6 +482,21 @@ def test_six_resyncs_a_minute_are_the_limit_and_then_the_link_goes() -> None:
     with pytest.raises(SyncFailed) as caught:
         link.resync("A", "gap")
     assert caught.value.reason == "unstable"
+
+
+@pytest.mark.parametrize("more_ns, allowed", [(0, False), (1, True)])
+def test_a_minute_is_a_whole_one(more_ns: int, allowed: bool) -> None:
+    link = synced("A")
+    first_ns = link.now_ns
+    for _ in range(6):
+        resync_fully(link)
+        link.advance(2)
+    link.now_ns = first_ns + 60 * NS + more_ns
+    if allowed:
+        assert ops(link.resync()) == [("unsubscribe", ["A"])]
+    else:
+        with pytest.raises(SyncFailed):
+            link.resync()
 
 
 def test_a_minute_later_the_budget_is_whole_again() -> None:
