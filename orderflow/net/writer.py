@@ -61,8 +61,9 @@ class Writer:
         """Or until woken."""
         with trio.move_on_after(max(0, due_ns - self._mono_ns()) / NS):
             await self._wake.wait()
-        if self._mono_ns() >= due_ns:
-            await trio.lowlevel.checkpoint()  # what is due may be here: the reader has its turn before any verdict
+        if self._mono_ns() >= due_ns:  # what is due may be here: the reader has its turn before any verdict
+            await trio.lowlevel.checkpoint()  # Trio looks into the sockets: we may have slept since it last did ...
+            await trio.lowlevel.checkpoint()  # ... and the reader takes what is there, in whatever order they run
 
     def _mono_ns(self) -> int:
         return self._clock()[1]

@@ -151,3 +151,48 @@ async def test_what_sending_raises_ends_it(autojump_clock: trio.testing.MockCloc
     script = Script((0, "a"))
     with pytest.raises(ZeroDivisionError):
         await Writer(script, script.on_time, send, clock).run()
+
+
+class Awaited:
+    """Something is due at one time; it should have come before that is judged."""
+
+    def __init__(self, due_s: float) -> None:
+        self.due_ns = round(due_s * 1e9)
+        self.came = False
+        self.verdicts: list[bool] = []
+
+    def on_time(self, mono_ns: int) -> None:
+        if mono_ns >= self.due_ns:
+            self.verdicts.append(self.came)
+
+    def data_to_send(self) -> list[str]:
+        return []
+
+    def next_deadline_ns(self) -> int:
+        return 1 << 62 if self.verdicts else self.due_ns
+
+    def forgive(self, mono_ns: int) -> None:
+        raise AssertionError("nothing stood still")
+
+
+async def test_what_lies_in_the_socket_is_read_before_any_verdict(autojump_clock: trio.testing.MockClock) -> None:
+    """Preempted right behind Trio's look into the sockets: only its next look finds what came. Trio shuffles."""
+
+    def clock() -> tuple[int, int]:
+        return round(trio.current_time() * 1e9), round(trio.current_time() * 1e9)
+
+    async def nothing(text: str) -> None:
+        raise AssertionError("there is nothing to send")
+
+    async def read(awaited: Awaited) -> None:
+        await trio.sleep_until(awaited.due_ns / 1e9)
+        await trio.lowlevel.checkpoint()  # found one pass of the scheduler after the writer's deadline
+        awaited.came = True
+
+    for _ in range(30):
+        awaited = Awaited(trio.current_time() + 10)
+        with trio.move_on_after(11):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(Writer(awaited, awaited.on_time, nothing, clock).run)
+                nursery.start_soon(read, awaited)
+        assert awaited.verdicts == [True]
