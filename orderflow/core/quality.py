@@ -133,6 +133,8 @@ class Coverage:
         if state.live:
             state.live_ns += ns
             return
+        if not ns and state.cause in NO_GAPS:
+            return  # it did not have to wait
         state.causes.setdefault(state.cause, CauseSum()).add(1, ns, ns)
         if recovered and state.cause not in _NOT_RECOVERED:
             self._recovery.record(ns // 1000)

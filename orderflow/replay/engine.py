@@ -193,7 +193,8 @@ class SessionReplay:
             self._begun = any(name == Started.__name__ for name, _ in item.events)
             return
         mono_ns = getattr(item, "mono_ns", None)
-        if mono_ns is not None:
+        repeated = isinstance(item, Opened) and not self._sure  # says when it was opened, long before this file
+        if mono_ns is not None and not repeated:
             self._begun = True
             self._apply([Started(recv_ns=getattr(item, "recv_ns", self.last_recv_ns), mono_ns=mono_ns)])
 

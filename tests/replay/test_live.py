@@ -243,6 +243,10 @@ def check_later_files(path: Path, whole: Kept) -> None:
     """A file out of the middle is a recording of its own: its checkpoint says what came before."""
     alone, _ = replay(path)
     assert alone.ticks
+    found = survey_gaps(open_recording(path), Choice(), stop=threading.Event(), topics=4)
+    assert found is not None
+    assert found.from_ms > whole.ticks[0].ts - 100
+    assert found.to_ms - found.from_ms < whole.ticks[-1].ts - whole.ticks[0].ts
     by_key = {(tick.ts, tick.instrument): tick for tick in whole.ticks}
     for tick in alone.ticks[4:]:  # the interval that was cut has fewer samples
         expected = by_key[tick.ts, tick.instrument]
