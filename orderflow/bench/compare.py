@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from orderflow.bench.results import Figure, Key
 
 
+_LEAST = 0.02  # of a change that is spoken of
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One figure in both runs; a ratio above 1 is better now.
 
@@ -34,18 +37,19 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def matters(self) -> bool:
-        """Whether it is more than the noise of the rounds."""
-        return not 1 / (1 + self.noise) <= self.ratio <= 1 + self.noise
+        """Whether it is more than the noise of the rounds, and not next to nothing."""
+        noise = max(self.noise, _LEAST)
+        return not 1 / (1 + noise) <= self.ratio <= 1 + noise
 
 
 def compare(now: Sequence[Figure], before: Sequence[Figure]) -> list[Change]:
-    """What was measured in both runs, in the order of now. Zeros compare with nothing and are left out."""
+    """What was measured in both runs, in the order of now. Zeros and other units compare with nothing."""
     earlier: dict[Key, Figure] = {figure.key: figure for figure in before}
     pairs = ((figure, earlier.get(figure.key)) for figure in now)
     return [
         _change(figure, then)
         for figure, then in pairs
-        if then is not None and figure.shown.p50 > 0 and then.shown.p50 > 0
+        if then is not None and then.unit == figure.unit and figure.shown.p50 > 0 and then.shown.p50 > 0
     ]
 
 

@@ -164,7 +164,7 @@ def _judge_one(figures: Sequence[Figure], limit: Limit) -> Verdict:
 def limit_of(figure: Figure, limits: Sequence[Limit] = LIMITS) -> Limit | None:
     """The limit that is about this figure, hot or cold: cold figures are shown beside it, and not judged."""
     for limit in limits:
-        same = (limit.name, limit.depth) == (figure.name, figure.depth)
+        same = (limit.name, limit.depth, limit.unit) == (figure.name, figure.depth, figure.unit)
         if same and (limit.case == "hot" or (limit.case, limit.rate) == (figure.case, figure.rate)):
             return limit
     return None

@@ -51,6 +51,16 @@ def test_only_the_same_figure_is_compared(changes: dict[str, object]) -> None:
     assert compare([figure(1.0)], [figure(1.0, **changes)]) == []
 
 
+def test_other_units_are_not_compared() -> None:
+    assert compare([figure(1.0)], [figure(1.0, unit="ms")]) == []
+
+
+def test_next_to_nothing_does_not_matter() -> None:
+    assert [compare([figure(1.0)], [figure(then)])[0].matters for then in (1.01, 1.03, 0.99, 0.97)] == [
+        False, True, False, True,
+    ]  # fmt: skip
+
+
 def test_nothing_is_compared_with_zero() -> None:
     assert compare([figure(1.0)], [figure(0.0)]) == []
     assert compare([figure(0.0)], [figure(1.0)]) == []
