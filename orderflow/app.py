@@ -17,23 +17,21 @@ from __future__ import annotations
 import gc
 import importlib
 import logging
-import os
 import random
 import signal
 import time
-from collections import deque
 from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import msgspec
 import trio
 
 from orderflow import __version__
+from orderflow.bookfile import BookFile
 from orderflow.bybit.protocol import plan_links
 from orderflow.core.engine import Engine
 from orderflow.core.errors import FatalFeedError, OrderflowError
-from orderflow.core.text import counted, escape_text, plain_decimal
+from orderflow.core.text import counted, escape_text
 from orderflow.core.types import (
     Alert,
     BookStateChanged,
@@ -63,6 +61,7 @@ from orderflow.net.feed import Feed
 from orderflow.net.retry import AttemptBudget
 from orderflow.net.tap import read_clocks
 from orderflow.net.watch import LoopWatch, stay_awake
+from orderflow.pictures import Pictures
 from orderflow.stats import gather
 
 if TYPE_CHECKING:
@@ -73,12 +72,12 @@ if TYPE_CHECKING:
     from orderflow.config.tree import Settings
     from orderflow.core.stats import ServerStats, Stats
     from orderflow.hooks.host import PluginHost
-    from orderflow.net.feed import FeedTap
     from orderflow.net.listen import Listener
     from orderflow.net.private import PrivateLink
     from orderflow.net.rest import RestClient
     from orderflow.net.tap import Clock
-    from orderflow.record.recorder import GapNews, Recorder
+    from orderflow.record.recorder import Recorder
+    from orderflow.recording import Recording
     from orderflow.signals import StopSignals
     from orderflow.ui.report import Reporter
     from orderflow.ui.sink import Output as StandardOutput
@@ -88,8 +87,6 @@ log = logging.getLogger(__name__)
 
 TIMER_S: Final = 0.1
 FACTS_RETRY_S: Final = 30.0
-VIEW_ALERTS: Final = 50
-RATE_FRAMES: Final = 20  # the message rate shown is that of so many frames: 5 s by default
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 3
 EXIT_UNREACHABLE: Final = 4
@@ -145,13 +142,12 @@ class Monitor:
         self._serve = serve
         self._signals = signals
         self._watchdog = watchdog
-        self._book_out = book_out
         self._clock = clock
         self._rng = rng
         books = [(instrument, settings.depth) for instrument in settings.instruments]
         self.engine = Engine(books, settings.book, settings.metrics, clock=time.monotonic_ns)
+        self._book_file = BookFile(book_out, self.engine) if book_out is not None else None
         self._recorder = recorder
-        self._recording = trio.CancelScope()
         events = settings.queues.events
         self._queue = EventQueue(events) if recorder is None else recorder.make_queue(events)
         self._alerts: DropOldest[Alert] = DropOldest(settings.queues.alerts)
@@ -162,21 +158,27 @@ class Monitor:
         self._rest: RestClient | None = None
         self._final_ticks: tuple[MetricsTick, ...] = ()
         self._final_stats: Stats | None = None
-        self._recent_alerts: deque[Alert] = deque(maxlen=VIEW_ALERTS)
-        self._news: deque[tuple[int, FeedChange]] = deque(maxlen=VIEW_ALERTS)
         self._alert_count = 0
-        self._rate_marks: deque[tuple[float, int]] = deque(maxlen=RATE_FRAMES)  # (uptime, messages) of past frames
         self._links: dict[str, LinkChanged] = {}
         self._notes: dict[str, str] = {}
         self._watch = LoopWatch(settings.watch, clock, self._stalled, self._clock_stepped)
+        self._recording = self._make_recording()
+        self._pictures = Pictures(settings, self.engine, self._links, self._watch.look)
         self._producing = trio.CancelScope()
         self._stopping = ""
         self._final_books: bytes | None = None
-        self._writing = trio.CapacityLimiter(1)  # one write of the books at a time, an abandoned one included
         self._exit_code = EXIT_OK
         self._began = 0.0
         self._feeds: list[Feed] = []
         self._feed_of: dict[InstrumentId, Feed] = {}
+        self._listeners: list[Listener] = []
+
+    def _make_recording(self) -> Recording | None:
+        if self._recorder is None:
+            return None
+        from orderflow.recording import Recording
+
+        return Recording(self._recorder, self._settings, self.engine, self._put_alerts, self._clock, self._watch.look)
 
     # --- life
 
@@ -195,9 +197,9 @@ class Monitor:
             consumers.start_soon(self._run_alert_sink, drained)
             self._reporter.start(__version__, settings.env, names, settings.depth, settings.interval_s)
             started_ns, mono_ns = self._clock()
-            if self._recorder is not None:
-                self._begin_recording(self._recorder, started_ns)
-                consumers.start_soon(self._run_recorder, self._recorder)
+            if self._recording is not None:
+                self._recording.begin(started_ns)
+                consumers.start_soon(self._recording.run)
             self._give(Started(recv_ns=started_ns, mono_ns=mono_ns))
             await consumers.start(self._isolates.run)
             self._host.start(
@@ -248,10 +250,10 @@ class Monitor:
                     producers.start_soon(self._run_books)
                     producers.start_soon(self._run_timer)
                     producers.start_soon(self._run_metrics)
-                    for listener in self._make_listeners():
-                        producers.start_soon(listener.run, settings.retry, budget, self._tell_feed, self._rng)
                     for feed in self._feeds:
                         producers.start_soon(feed.run, settings.retry, budget, self._tell_feed, self._rng)
+                    for listener in self._listeners:
+                        producers.start_soon(listener.run, settings.retry, budget, self._tell_feed, self._rng)
                     if settings.bybit.rest_url:
                         producers.start_soon(self._run_facts)
                     if settings.bybit.api_key and settings.bybit.private_ws_url:
@@ -285,7 +287,7 @@ class Monitor:
         self._give(Stopping(recv_ns=recv_ns, mono_ns=mono_ns))
         self._final_ticks = tuple(self.engine.view(key, 1, recv_ns, mono_ns).tick for key in self.engine.books)
         self._final_stats = self.stats()
-        self._final_books = self._dump_books() if self._book_out else None
+        self._final_books = self._book_file.dump() if self._book_file is not None else None
 
     def _make_feeds(self) -> None:
         settings = self._settings
@@ -304,10 +306,12 @@ class Monitor:
                 settings.feed,
                 ssl_context=context,
                 clock=self._clock,
-                make_tap=self._tap_of(name, books),
+                make_tap=self._recording.tap_of(name, books) if self._recording is not None else None,
             )
             self._feeds.append(feed)
             self._feed_of.update(dict.fromkeys(feed.instruments, feed))
+        if self._recording is not None:
+            self._listeners = self._recording.make_listeners(context)
 
     def _ssl_context(self) -> ssl.SSLContext | None:
         """None: the default one, which is made when it is first needed."""
@@ -331,7 +335,8 @@ class Monitor:
         ):
             task_status.started()
             async for _ in signals:
-                await self._write_books(self._dump_books())
+                if self._book_file is not None:
+                    await self._write_books(self._book_file, self._book_file.dump())
 
     def _beat(self) -> None:
         if self._watchdog is not None:
@@ -446,7 +451,8 @@ class Monitor:
 
     async def _run_frames(self) -> None:
         while True:
-            self._frames.put(self._frame())
+            uptime_s = trio.current_time() - self._began
+            self._frames.put(await self._pictures.frame(uptime_s, self._message_count()))
             await trio.sleep(self._settings.view.refresh_s)
 
     async def _run_facts(self) -> None:
@@ -464,8 +470,8 @@ class Monitor:
         ):
             self._rest = rest
             nursery.start_soon(self._learn_instruments, rest)
-            if self._recorder is not None and self._settings.record.rest_books_s:
-                nursery.start_soon(self._record_rest_books, rest, self._recorder)
+            if self._recording is not None:
+                nursery.start_soon(self._recording.run_rest_books, rest)
             await run_clock(rest, self._settings.clock, self._learn_offset, trouble=self._note_clock)
 
     async def _learn_instruments(self, rest: RestClient) -> None:
@@ -515,74 +521,9 @@ class Monitor:
             self._links[change.link] = change
             if self._recorder is not None:
                 self._recorder.link_changed(change)
-        self._news.append((now_ms, change))
+        self._pictures.feed(now_ms, change)
         self._reporter.feed(change)
         self._host.feed_change(change)
-
-    # --- recording
-
-    def _begin_recording(self, recorder: Recorder, started_ns: int) -> None:
-        from orderflow.record.records import Session
-
-        settings = self._settings
-        session = Session(
-            session="",
-            version=__version__,
-            env=settings.env,
-            instruments=list(settings.instruments),
-            depth=settings.depth,
-            interval_s=settings.interval_s,
-            book=settings.book,
-            metrics=settings.metrics,
-            started_ns=started_ns,
-            plugins=list(settings.plugins.enabled),
-        )
-        recorder.begin(self.engine, session, self._tell_gap)
-
-    async def _run_recorder(self, recorder: Recorder) -> None:
-        with self._recording:
-            await recorder.run()
-
-    def _tap_of(self, link: str, books: list[tuple[InstrumentId, int]]) -> Callable[[], FeedTap] | None:
-        recorder = self._recorder
-        if recorder is None:
-            return None
-        category = books[0][0].category
-        url = self._settings.bybit.public_ws_url.replace("{category}", category)
-        return lambda: recorder.connection(link, category, url, books)
-
-    def _make_listeners(self) -> list[Listener]:
-        """Connections for what is recorded beside the books."""
-        recorder, settings = self._recorder, self._settings
-        if recorder is None or not settings.record.topics:
-            return []
-        from orderflow.bybit.listen import plan_listening
-        from orderflow.net.listen import Listener
-
-        listeners: list[Listener] = []
-        plan = plan_listening(settings.instruments, settings.record.topics, settings.feed)
-        for number, (category, topics) in enumerate(plan, 1):
-            link = f"beside#{number} {category}"
-            url = settings.bybit.public_ws_url.replace("{category}", category)
-            make_tap = partial(recorder.connection, link, category, url, (), topics)
-            listeners.append(
-                Listener(link, url, topics, settings.feed, make_tap, ssl_context=self._ssl_context(), clock=self._clock)
-            )
-        return listeners
-
-    async def _record_rest_books(self, rest: RestClient, recorder: Recorder) -> None:
-        from orderflow.record.restbooks import record_rest_books
-
-        every_s = self._settings.record.rest_books_s
-        await record_rest_books(rest, recorder, self._settings.instruments, every_s, self._clock)
-
-    def _tell_gap(self, news: GapNews) -> None:
-        """A gap in the recording began or ended: an alert, with any book's tick as its evidence."""
-        from orderflow.record.news import gap_alert
-
-        recv_ns, mono_ns = self._watch.look()
-        key = next(iter(self.engine.books))
-        self._alerts.put(gap_alert(news, self.engine.view(key, 1, recv_ns, mono_ns).tick))
 
     # --- time that went wrong
 
@@ -614,7 +555,7 @@ class Monitor:
             while True:
                 alert = await self._alerts.receive()
                 self._alert_count += 1
-                self._recent_alerts.append(alert)
+                self._pictures.alert(alert)
                 self._reporter.alert(alert)
         except trio.EndOfChannel:
             drained.set()
@@ -626,44 +567,17 @@ class Monitor:
         finally:
             shown.set()
 
-    # --- pictures and books
-
-    def _frame(self) -> ViewFrame:
-        recv_ns, mono_ns = self._watch.look()
-        levels = self._settings.view.levels
-        messages = self._message_count()
-        uptime_s = trio.current_time() - self._began
-        self._rate_marks.append((uptime_s, messages))
-        since_s, before = self._rate_marks[0]
-        return ViewFrame(
-            ts=recv_ns // 1_000_000,
-            uptime_s=uptime_s,
-            env=self._settings.env,
-            books=tuple(self.engine.view(key, levels, recv_ns, mono_ns) for key in self.engine.books),
-            links=tuple(self._links.values()),
-            alerts=tuple(self._recent_alerts),
-            messages=messages,
-            message_rate=(messages - before) / (uptime_s - since_s) if uptime_s > since_s else 0.0,
-            clock=self.engine.clock_offset,
-            news=tuple(self._news),
-        )
+    # --- figures
 
     def _message_count(self) -> int:
         return sum(feed.statistics().frames for feed in self._feeds)
 
-    def _dump_books(self) -> bytes:
-        return msgspec.json.format(msgspec.json.encode(self.engine.dump(plain_decimal)), indent=1) + b"\n"
-
-    async def _write_books(self, data: bytes) -> None:
-        """Write whole or not at all; trouble with the disk is said and survived."""
-        if self._book_out is None:
-            return
+    async def _write_books(self, file: BookFile, data: bytes) -> None:
+        """Trouble with the disk is said and survived."""
         try:
-            await trio.to_thread.run_sync(
-                _replace_file, self._book_out, data, abandon_on_cancel=True, limiter=self._writing
-            )
+            await file.write(data)
         except OSError as exc:
-            self._note("book_out", f"could not write {self._book_out}: {exc.strerror}")
+            self._note("book_out", f"could not write {file.path}: {exc.strerror}")
 
     def stats(self) -> Stats:
         """Every counter of the program as it is now."""
@@ -690,13 +604,12 @@ class Monitor:
     # --- the end
 
     async def _close(self) -> None:
-        if self._final_books is not None:
+        if self._book_file is not None and self._final_books is not None:
             with trio.move_on_after(self._settings.stop_timeout_s / 4):
-                await self._write_books(self._final_books)
-        if self._recorder is not None:
-            self._recording.cancel()
+                await self._write_books(self._book_file, self._final_books)
+        if self._recording is not None:
             with trio.move_on_after(self._settings.stop_timeout_s / 4):
-                await self._recorder.close()
+                await self._recording.close()
         summary = self._summary()
         self._host.stop(summary)
         with trio.move_on_after(self._settings.stop_timeout_s / 8):
@@ -716,8 +629,8 @@ class Monitor:
             notes.append(f"{counted(self._private.dropped, 'private message')} dropped because plugins were too slow")
         if lost := self._isolates.statistics().overruns:
             notes.append(f"{counted(lost, 'call')} of isolated plugins dropped because the plugins were too slow")
-        if self._recorder is not None:
-            notes.append(_recording_note(self._recorder))
+        if self._recording is not None:
+            notes.append(self._recording.note())
         return Summary(
             uptime_s=trio.current_time() - self._began,
             messages=self._message_count(),
@@ -733,22 +646,6 @@ class Monitor:
             stats=self._final_stats or self.stats(),
             quality=self.engine.quality(self._clock()[1]),
         )
-
-
-def _recording_note(recorder: Recorder) -> str:
-    from orderflow.record.news import summary_note
-
-    return summary_note(recorder.statistics(), recorder.folder)
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _set_aside() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from orderflow import app
+from orderflow import bookfile
 from orderflow.app import Monitor
 from orderflow.config.tree import BybitSettings, PluginSettings, Settings
 from orderflow.core.policy import ClockPolicy
@@ -383,7 +383,7 @@ async def test_books_are_written_one_after_the_other(
         time.sleep(0.4)
         running.pop()
 
-    monkeypatch.setattr(app, "_replace_file", slow)
+    monkeypatch.setattr(bookfile, "_replace_file", slow)
     run = Run(exchange, tmp_path, book_out=tmp_path / "books.json")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
