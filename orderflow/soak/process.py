@@ -179,7 +179,8 @@ class Program:
                 self.diary.changes.append((at_s, _book_changed(event)))
             case "stall", _:
                 life.stalls.append((at_s, event["length_s"]))
-                self.pace.lose(at_s - event["length_s"], at_s)
+                if not self.pace.lost_s(at_s - event["length_s"], at_s):  # not one of our stops: starved
+                    self.pace.lose(at_s - event["length_s"], at_s)
             case "summary", _:
                 life.last = event
 

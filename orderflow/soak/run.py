@@ -52,6 +52,7 @@ WARM_UP_S: Final = 2.5
 START_S: Final = 30.0
 HEAL_S: Final = 90.0  # a spent budget of attempts alone takes half a minute
 SETTLE_S: Final = 5.0
+LAST_S: Final = 15.0
 REST_S: Final = 10.0
 SHOWN: Final = 10
 
@@ -170,7 +171,8 @@ class _Soak:
         ended_s = self._now_s()
         server.pause()
         differing = await self._settle()
-        last = self._not_live()
+        server.resume()  # books that stood still for long are stale, and rightly so
+        last = await self._until_live(LAST_S)
         spans = [(before, await _at_rest(usage, before)), (of_program, await _at_rest(program.usage, of_program))]
         await program.end()
         return self._evidence((first, healed, last), differing, spans, (began_s, ended_s))
