@@ -117,7 +117,6 @@ class FeedProtocol:
         self._heartbeat = Heartbeat(policy)
         self.first_data_ns: int | None = None  # since when books are fed: what a back-off may be reset by
         self.last_data_ns: int | None = None
-        self.last_reply = ""  # the last refusal's text, untrusted, for people
         self._frames = self._unknown = self._acks_missing = self._refusals = self._resyncs = 0
         self._refused: dict[str, int] = {}
 
@@ -347,7 +346,6 @@ class FeedProtocol:
             self._unknown += 1
             return
         if refused and len(request.topics) > 1:  # one bad topic fails a whole request
-            self.last_reply = reply.ret_msg or reply.retMsg
             self._ask_singly(request, mono_ns)
         elif request.op == "unsubscribe":  # refused or not: subscribing again tells
             self._want_again(request.topics)
@@ -373,7 +371,6 @@ class FeedProtocol:
                 self._request(request.op, [topic], mono_ns)
 
     def _refusal(self, topic: _Topic, text: str, mono_ns: int) -> list[Event]:
-        self.last_reply = text
         if topic.state is not TopicState.ASKED or text.startswith(_ALREADY):
             return []  # it delivers already, or its snapshot deadline will tell
         self._refusals += 1

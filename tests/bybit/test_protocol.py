@@ -220,7 +220,6 @@ def test_one_refused_topic_of_several_is_found_and_the_others_run_on() -> None:
         TopicRefused(instrument=linear("B"), text="error:handler not found,topic:orderbook.50.B", mono_ns=link.now_ns)
     ]
     assert link.protocol.statistics().topics_refused == 1
-    assert link.protocol.last_reply == "error:handler not found,topic:orderbook.50.B"
     assert ops(link.advance(299)) == [("ping", [])] * 14
 
 
@@ -332,7 +331,6 @@ def test_two_topics_refused_together_are_asked_for_one_by_one() -> None:
     singles = link.receive(refusal(no_handler("orderbook.50.B"), req_id=link.requests[0]["req_id"]))
     assert ops(singles) == [("subscribe", ["A"]), ("subscribe", ["B"])]
     assert link.take_events() == []
-    assert link.protocol.last_reply == "error:handler not found,topic:orderbook.50.B"
 
 
 def test_a_refused_topic_has_nothing_to_resync() -> None:
@@ -860,7 +858,6 @@ def test_links_stay_within_their_limits(books: list[tuple[InstrumentId, int]], m
 def test_a_new_protocol_knows_nothing_yet() -> None:
     protocol = FeedProtocol("linear", Category.LINEAR, [(linear("A"), 50)], POLICY)
     assert (protocol.category, protocol.first_data_ns, protocol.last_data_ns) == (Category.LINEAR, None, None)
-    assert protocol.last_reply == ""
 
 
 def test_when_books_were_fed_is_known() -> None:
