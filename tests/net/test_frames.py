@@ -363,6 +363,11 @@ def test_a_read_whose_length_says_otherwise(length: int, messages: list[bytes], 
     assert read_by_read(read) == Outcome(messages, b"", refused, False)
 
 
+@pytest.mark.parametrize("declared", [1 << 8 | 0xFF, 2 << 8 | 1], ids=hex)
+def test_neither_byte_of_the_length_counts_for_the_other(declared: int) -> None:
+    assert read_by_read(struct.pack("!BBH", 0x81, 126, declared) + b"x" * 0x101) == Outcome([], b"", None, False)
+
+
 def test_a_read_that_is_one_frame_where_none_may_be() -> None:
     whole = frame(TEXT, b"x" * 200)
     assert read_by_read(frame(TEXT, b"a", fin=False), whole) == Outcome([], b"", 1002, False)
