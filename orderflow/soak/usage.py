@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 GROWTH_BYTES: Final = 4 * 1024 * 1024
 """What the second half of a run may hold more than the first. The noise, measured in November 2026 over runs of two to
-ten minutes on a busy machine, with faults and without: +0.2 to +1.0 MiB. So what leaks 20 KiB a second is found in ten
+ten minutes on a busy machine, with faults and without: +0.2 to +1.7 MiB. So what leaks 20 KiB a second is found in ten
 minutes, 1 KiB a second in three and a half hours."""
 
 
