@@ -19,6 +19,7 @@ import trio
 
 from orderflow.bench.memory import resident_mb
 from orderflow.bench.peers import run_bare, run_plain
+from orderflow.bench.ratios import BUSY, OURS
 from orderflow.bench.subject import FIRST_U, INSTRUMENT
 from orderflow.core.engine import Engine
 from orderflow.core.policy import LinkPolicy, QueuePolicy, RetryPolicy
@@ -27,6 +28,7 @@ from orderflow.net.dial import make_ssl_context
 from orderflow.net.fanout import EventQueue
 from orderflow.net.feed import Feed
 from orderflow.net.retry import AttemptBudget
+from orderflow.net.watch import stay_awake
 
 if TYPE_CHECKING:
     import ssl
@@ -181,6 +183,14 @@ async def run_orderflow(job: Job, sheet: Sheet, context: ssl.SSLContext | None) 
     sheet.keep(book.levels.top_bids(job.depth), book.levels.top_asks(job.depth))
 
 
+async def run_busy(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> None:
+    """The same with `busy_poll`: an event loop that never sleeps."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stay_awake)
+        await run_orderflow(job, sheet, context)
+        nursery.cancel_scope.cancel(reason="every message is in the book")
+
+
 async def _run_books(queue: EventQueue, apply: Apply) -> None:
     """The book task of the program."""
     queue.hand_to(apply)
@@ -229,10 +239,11 @@ async def _run_program(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -
     await run_program(job, sheet)
 
 
-COMPARED: Final = ("orderflow", "plain")
+COMPARED: Final = (OURS, "plain")
 """Always measured; orderflow comes first."""
 CLIENTS: Final[Mapping[str, Client]] = {
-    "orderflow": run_orderflow,
+    OURS: run_orderflow,
+    BUSY: run_busy,
     "plain": run_plain,
     "trio-websocket": run_bare,
     "program": _run_program,

@@ -12,6 +12,7 @@ import msgspec
 
 from orderflow.bench.certificate import HOST, papers
 from orderflow.bench.client import CLIENTS, Job, Outcome
+from orderflow.bench.ratios import BUSY
 from orderflow.bench.results import Figure, Spread, single, spread
 from orderflow.bench.server import Listening, Orders, Report
 from orderflow.bench.spawn import child_environment, module_command, spawned
@@ -166,7 +167,7 @@ def _flood(plan: Plan, depth: int, stage: str, share: float, tls: Papers | None)
     rates: dict[str, list[Spread]] = defaultdict(list)
     costs: dict[str, list[Spread]] = defaultdict(list)
     peaks: dict[str, list[Spread]] = defaultdict(list)
-    for client, run in _rounds(plan, depth, round(plan.flood * share), 0, tls):
+    for client, run in _rounds(plan, plan.clients, depth, round(plan.flood * share), 0, tls):
         outcome = run.outcome
         if not outcome.messages:
             raise LoopbackError(f"{client}: took everything in one read: too few messages to measure")
@@ -187,7 +188,8 @@ def _flood(plan: Plan, depth: int, stage: str, share: float, tls: Papers | None)
 def _paced(plan: Plan, depth: int, rate: float, stage: str, tls: Papers | None) -> list[Figure]:
     spreads: dict[str, list[Spread]] = defaultdict(list)
     late: list[Spread] = []
-    for client, run in _rounds(plan, depth, max(20, round(rate * plan.paced_s)), rate, tls):
+    ours, *others = plan.clients
+    for client, run in _rounds(plan, (ours, BUSY, *others), depth, max(20, round(rate * plan.paced_s)), rate, tls):
         spreads[client].append(spread(latencies(run)))
         if run.report.late is not None:
             late.append(run.report.late)
@@ -200,14 +202,16 @@ def _paced(plan: Plan, depth: int, rate: float, stage: str, tls: Papers | None) 
     ]
 
 
-def _rounds(plan: Plan, depth: int, count: int, rate: float, tls: Papers | None) -> Iterator[tuple[str, Run]]:
+def _rounds(
+    plan: Plan, names: Sequence[str], depth: int, count: int, rate: float, tls: Papers | None
+) -> Iterator[tuple[str, Run]]:
     """Every client's runs, the clients in turn, another one first in each round.
 
     Another library that does not get there is named and left out.
 
     Raises: LoopbackError for our own.
     """
-    clients = list(plan.clients)
+    clients = list(names)
     with open_server(depth, plan.windows, plan.seed, tls) as server:
         for number in range(plan.rounds):
             for client in _rotated(clients, number):

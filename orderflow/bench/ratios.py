@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from orderflow.bench.results import Figure
 
 OURS: Final = "orderflow"
+BUSY: Final = "busy poll"
+"""orderflow with `busy_poll`: beside the others where messages come with time in between."""
 SERVER: Final = "server"
 """The case of a figure that is nobody's."""
 
@@ -36,6 +38,11 @@ GOALS: Final = (
     Goal("flood", "messages", OURS, "cryptofeed", "p50", 3.0),
     Goal("paced", "sent to book", OURS, "cryptofeed", "p50", 1.0, rate=500),
     Goal("paced", "sent to book", OURS, "picows", "p50", 1 / 1.3, rate=500),
+    Goal("paced", "sent to book", BUSY, "picows", "p50", 1 / 1.3, rate=500),
+    Goal("tls", "messages", OURS, "plain", "p50", 4.0),
+    Goal("tls", "messages", OURS, "cryptofeed", "p50", 3.0),
+    Goal("tls", "sent to book", OURS, "cryptofeed", "p50", 1.0, rate=500),
+    Goal("tls", "sent to book", BUSY, "picows", "p50", 1 / 1.3, rate=500),
     Goal("scale", "sent to book", *_TICKS, "p99", 0.5, rate=500),
 )
 """What was promised beside others, at depth 50; and that ticks leave the feed alone: at most twice its p99."""
@@ -76,8 +83,12 @@ def find_ratios(figures: Sequence[Figure], goals: Sequence[Goal] = GOALS) -> lis
 
 def _compared_with(figure: Figure) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(case, statistics) of what this figure is held against."""
-    if figure.stage in ("flood", "paced", "tls") and figure.case not in (OURS, SERVER):
-        yield OURS, ("p50", "p99") if figure.is_distribution else ("p50",)
+    if figure.stage in ("flood", "paced", "tls") and figure.case != SERVER:
+        statistics = ("p50", "p99") if figure.is_distribution else ("p50",)
+        if figure.case not in (OURS, BUSY):
+            yield OURS, statistics
+        if figure.case != BUSY:
+            yield BUSY, statistics
     if (figure.stage, figure.name, figure.case) == ("scale", "sent to book", _TICKS[1]):
         yield _TICKS[0], ("p50", "p99")
 

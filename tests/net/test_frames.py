@@ -544,3 +544,13 @@ def test_a_header_may_break_off_behind_other_frames(size: int, behind: int) -> N
 def test_text_that_looks_like_a_length_is_text(size: int, start: bytes) -> None:
     text = start + b"x" * (size - len(start))
     assert cut(frame(TEXT, text) + GOOD * 100).messages == [text] + [b"good"] * 100
+
+
+@pytest.mark.parametrize("size", [255, 256, 300, 511, 700])
+def test_two_frames_of_one_read_are_never_taken_for_one(size: int) -> None:
+    """Whatever the second is as long as: a length read wrongly would fit one of these totals."""
+    first = frame(TEXT, b"x" * size)
+    for rest in range(2, 2 * size):
+        second = b"y" * (rest - (4 if rest > 129 else 2))
+        if len(frame(TEXT, second)) == rest:
+            assert read_by_read(first + frame(TEXT, second)).messages == [b"x" * size, second]
