@@ -40,6 +40,7 @@ class Exchange:
         self.u = dict.fromkeys(TOPICS, 100)
         self.unlisted: set[str] = set()
         self.mute: set[str] = set()  # subscribed, but nothing comes
+        self.nameless = False  # a refusal went out that names no request: it may be taken for another's
 
     def hang_up(self) -> None:
         self.inbox.clear()
@@ -90,10 +91,11 @@ class Exchange:
             self.held.difference_update(request["args"])
             return ack(request)
         for topic in request["args"]:
-            assert topic not in self.held, f"asked for {topic}, which is subscribed"
             if topic in self.held:
+                assert self.nameless, f"asked for {topic}, which is subscribed"
                 return refusal(already(topic), req_id=req_id)
             if topic in self.unlisted:
+                self.nameless = self.nameless or not ids
                 return refusal(no_handler(topic), req_id=req_id)
         for topic in request["args"]:
             self.held.add(topic)

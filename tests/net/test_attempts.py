@@ -116,7 +116,8 @@ class Consumption:
     def __init__(self) -> None:
         gc.collect()
         alive = (type(item) for item in gc.get_objects())
-        self.objects = Counter(kind.__qualname__ for kind in alive if kind.__module__.startswith(OURS))
+        ours = (kind for kind in alive if str(kind.__module__).startswith(OURS))  # other libraries' may be no text
+        self.objects = Counter(kind.__qualname__ for kind in ours)
         self.descriptors = len(os.listdir("/dev/fd"))
         self.tasks = trio.lowlevel.current_statistics().tasks_living
 
