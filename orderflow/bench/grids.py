@@ -134,7 +134,7 @@ def _row(figure: Figure, report: Report) -> Row:
 
 
 _ENOUGH: Final = 1000  # samples for a p99.9 that is not just the worst
-_RATIO: Final[Row] = ("", "against", "depth", "at", "median", "rounds", "p99", "promised", " ")
+_RATIO: Final[Row] = ("", "case", "against", "depth", "at", "median", "rounds", "p99", "promised", " ")
 
 
 def _ratio_rows(ratios: Sequence[Ratio]) -> list[Row]:
@@ -151,6 +151,7 @@ def _ratio_row(median: Ratio, p99: Ratio | None) -> Row:
     tls = " over TLS" if median.stage == "tls" else ""
     return (
         f"{escape_text(median.name, 60)}{tls}",
+        escape_text(median.case, 60),
         escape_text(median.against, 60),
         _depth(median.depth),
         _rate(median.rate),
