@@ -33,7 +33,7 @@ def test_the_table_shows_case_rate_limit_and_verdict() -> None:
 
 def test_ratios_and_limits_have_tables_of_their_own() -> None:
     lines = [line.split() for line in _lines()]
-    assert ["messages", "plain", "50", "4.50", "4.50", "to", "4.50", "4.00", "holds"] in lines
+    assert ["messages", "orderflow", "plain", "50", "4.50", "4.50", "to", "4.50", "4.00", "holds"] in lines
     assert ["book", "delta", "p99", "<", "50", "us", "20.0", "us", "holds"] in lines
     assert any(line.startswith("limits not measured: message processing; imbalance;") for line in _lines())
     assert "every client ended with the server's books, level by level; no message was lost" in _lines()
@@ -50,8 +50,9 @@ def test_median_and_p99_share_a_row(p99: float, verdict: str) -> None:
     compared = next(
         grid for grid in grids(msgspec.structs.replace(report, ratios=tuple(ratios))) if grid.title.startswith("ratios")
     )
-    shown = ("sent to book", "50 symbols, no ticks", "50", "500/s", "1.00", "1.00 to 1.00")
-    assert compared.rows == [(*shown, f"{300 / p99:.2f}", "p99 0.50", verdict)]
+    cases = ("50 symbols, ticks every 0.1 s", "50 symbols, no ticks")
+    figures = ("50", "500/s", "1.00", "1.00 to 1.00", f"{300 / p99:.2f}", "p99 0.50")
+    assert compared.rows == [("sent to book", *cases, *figures, verdict)]
 
 
 def test_columns_in_which_nothing_stands_are_left_out() -> None:
