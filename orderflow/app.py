@@ -607,10 +607,10 @@ class Monitor:
 
     async def _close(self) -> None:
         if self._book_file is not None and self._final_books is not None:
-            with trio.move_on_after(self._settings.stop_timeout_s / 4):
+            with trio.move_on_after(self._settings.stop_timeout_s / 8):
                 await self._write_books(self._book_file, self._final_books)
         if self._recording is not None:
-            with trio.move_on_after(self._settings.stop_timeout_s / 4):
+            with trio.move_on_after(self._settings.stop_timeout_s * 3 / 8):
                 await self._recording.close()
         summary = self._summary()
         self._host.stop(summary)

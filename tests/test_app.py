@@ -214,7 +214,7 @@ async def test_ticks_carry_what_was_learnt_of_market_and_clock(exchange: SimServ
 
         def learnt() -> bool:
             last = run.told.ticks[-4:]
-            return bool(last) and all(
+            return len(last) == 4 and all(
                 tick.live and tick.base_coin and tick.latency_error_ms is not None and tick.latency_ms is not None
                 for tick in last
             )

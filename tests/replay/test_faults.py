@@ -66,6 +66,7 @@ def settings_for(server: SimServer) -> Settings:
         env="sim",
         symbols=SYMBOLS,
         interval_s=0.1,
+        stop_timeout_s=30.0,  # a disk that others keep busy may not cost the end of the recording here
         feed=LinkPolicy(
             max_topics=1, ack_timeout_s=0.3, snapshot_timeout_s=0.4, resync_interval_s=0.02, resyncs_per_minute=1000
         ),

@@ -121,6 +121,7 @@ async def test_a_replay_gives_what_the_live_run_gave(exchange: SimServer, tmp_pa
         env="sim",
         symbols=SYMBOLS,
         interval_s=0.1,
+        stop_timeout_s=30.0,  # whatever a busy disk takes
         retry=RetryPolicy(base_s=0.05, cap_s=0.05),
         record=RecordPolicy(rotate_mb=0.01, flush_s=0.1, keep_free_mb=0),
         plugins=PLUGINS,
@@ -189,6 +190,7 @@ async def test_the_quality_of_a_recording_is_that_of_the_live_run(exchange: SimS
         env="sim",
         symbols=SYMBOLS,
         interval_s=0.2,
+        stop_timeout_s=30.0,  # whatever a busy disk takes
         book=BookPolicy(stale_after_s=0.6, crossed_hold_s=0.2),
         retry=RetryPolicy(base_s=0.05, cap_s=0.05),
         record=RecordPolicy(flush_s=0.1, keep_free_mb=0),
@@ -272,6 +274,7 @@ async def test_a_disk_that_fails_raises_an_alert_and_the_run_goes_on(
         env="sim",
         symbols=SYMBOLS,
         interval_s=0.1,
+        stop_timeout_s=30.0,  # whatever a busy disk takes
         record=RecordPolicy(flush_s=0.05, retry_s=0.05, keep_free_mb=0),
         bybit=BybitSettings(public_ws_url=exchange.public_url, private_ws_url="", rest_url=""),
     )
