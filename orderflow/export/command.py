@@ -48,25 +48,10 @@ class Result(msgspec.Struct, kw_only=True):
     damages: list[str] = []
     rows: dict[str, int] = {}
     files: dict[str, int] = {}
-    days: list[DayEntry] = []
+    days: list[DayFile] = []
     left_out: int = 0
     shift_ns: int = 0
     bytes: int = 0
-
-
-class DayEntry(msgspec.Struct, kw_only=True):
-    """One `.npz`. Tick and lot size None: the recording does not say."""
-
-    file: str
-    category: str
-    symbol: str
-    date: str
-    rows: int
-    events: int
-    first_local_ts: int
-    last_local_ts: int
-    tick_size: str | None
-    lot_size: str | None
 
 
 class _Export:
@@ -129,9 +114,9 @@ class _Export:
         self.result.left_out = spooler.left_out
         for spools in spooler.finish():
             fact = spooler.facts.get(spools[0].instrument)
-            sizes = (fact.tick_size, fact.lot_size) if fact is not None else (None, None)
+            tick_size, lot_size = (fact.tick_size, fact.lot_size) if fact is not None else (None, None)
             for day in write_days(spools, folder, self.result.shift_ns):
-                self.result.days.append(_entry(day, *sizes))
+                self.result.days.append(msgspec.structs.replace(day, tick_size=tick_size, lot_size=lot_size))
                 if self.stop.is_set():
                     raise Abandoned
 
@@ -157,10 +142,6 @@ class _Export:
         self.result.messages = walk.messages
         self.result.refused = walk.refused
         self.result.damages = [escape_text(str(damage), 500) for damage in damages]
-
-
-def _entry(day: DayFile, tick_size: str | None, lot_size: str | None) -> DayEntry:
-    return DayEntry(**msgspec.structs.asdict(day), tick_size=tick_size, lot_size=lot_size)
 
 
 def export(args: argparse.Namespace, options: Mapping[str, object]) -> int:

@@ -25,7 +25,10 @@ _LEVEL: Final = 3
 
 
 class DayFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One file that was written, as the summary has it. `rows` counts split rows twice."""
+    """One file that was written, as the summary has it. `rows` counts split rows twice.
+
+    Tick and lot size None: the recording does not say.
+    """
 
     file: str
     category: str
@@ -35,6 +38,8 @@ class DayFile(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     first_local_ts: int
     last_local_ts: int
+    tick_size: str | None = None
+    lot_size: str | None = None
 
 
 def write_days(spools: list[Spool], folder: Path, shift_ns: int) -> Iterator[DayFile]:

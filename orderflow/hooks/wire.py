@@ -103,7 +103,7 @@ _ARGUMENTS: Final[dict[str, msgspec.msgpack.Decoder[Any]]] = {
     kind.__name__: msgspec.msgpack.Decoder(kind)
     for kind in (StartInfo, Summary, LinkChanged, BookStateChanged, MetricsTick, Alert)
 } | {
-    _PRIVATE + topic: msgspec.msgpack.Decoder(tuple[str, int, tuple[row, ...]])  # type: ignore[valid-type]
+    _PRIVATE + topic: msgspec.msgpack.Decoder(tuple[str, int, tuple[row, ...]])  # type: ignore[valid-type]  # made at run time
     for topic, row in (
         ("order", OrderRow),
         ("execution", ExecutionRow),

@@ -227,8 +227,8 @@ class Recorder:
         if kind is TimerDue:
             self._encoder.timer(self.applied, event.mono_ns)  # type: ignore[union-attr]  # told by `kind`
         elif kind is TickDue:
-            book = self._book_numbers[event.instrument]  # type: ignore[union-attr]
-            self._encoder.tick(self.applied, event.recv_ns, event.mono_ns, book)  # type: ignore[union-attr]
+            book = self._book_numbers[event.instrument]  # type: ignore[union-attr]  # told by its kind
+            self._encoder.tick(self.applied, event.recv_ns, event.mono_ns, book)  # type: ignore[union-attr]  # told by its kind
         else:
             self._note(Given(applied=self.applied, events=[encode_event(event)]))
 

@@ -223,4 +223,4 @@ def _sink(job: Job, args: argparse.Namespace, stdout: TextIO) -> Sink:
         environ=os.environ,
         categories=len({key.category for key in job.session.instruments}) > 1,
     )
-    return HumanSink(put, look)  # type: ignore[arg-type]
+    return HumanSink(put, look)  # type: ignore[arg-type]  # as above

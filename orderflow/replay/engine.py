@@ -275,7 +275,7 @@ class SessionReplay:
                 if outputs:
                     self._tell(outputs)
             else:
-                self._apply(event if isinstance(event, list) else [event])  # type: ignore[list-item]
+                self._apply(event if isinstance(event, list) else [event])  # type: ignore[list-item]  # one event
 
     def _apply_noted(self, record: Frames, items: list[int | WireEvent]) -> None:
         self.last_recv_ns, self.last_mono_ns = record.recv_ns, record.mono_ns

@@ -254,8 +254,8 @@ class SessionSurvey(SessionReplay):
             self._count()
             self._stopped_ns = max(self._seen_ns, self.last_mono_ns)
         to_ns = self._survey.to_ns
-        over = self._survey.over and to_ns is not None
-        self._survey.leave(self._topics.values(), to_ns if over else self._at(self._stopped_ns))  # type: ignore[arg-type]
+        ended_ns = to_ns if self._survey.over and to_ns is not None else self._at(self._stopped_ns)
+        self._survey.leave(self._topics.values(), ended_ns)
 
     def _count(self) -> None:
         """Add what the messages of this session came to."""

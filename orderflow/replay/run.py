@@ -196,10 +196,10 @@ def run_replay(
                 if not sessions.runs(item):
                     pace.restart()
             elif kind in (Frames, Timer, Tick):
-                pace.wait(item.mono_ns)  # type: ignore[union-attr]
+                pace.wait(item.mono_ns)  # type: ignore[union-attr]  # told by its kind
                 if stop.is_set():
                     break
-        if to_ns is not None and kind in (Frames, Tick) and item.recv_ns > to_ns:  # type: ignore[union-attr]
+        if to_ns is not None and kind in (Frames, Tick) and item.recv_ns > to_ns:  # type: ignore[union-attr]  # told by its kind
             break
         sessions.take(item)
     sessions.finish()

@@ -87,7 +87,7 @@ def _serve_until_stopped(args: argparse.Namespace) -> int:
     try:
         trio.run(run_sim, args)
     except* OSError as group:
-        print(f"orderflow sim: {group.exceptions[0]}", file=sys.stderr)  # noqa: T201
+        print(f"orderflow sim: {group.exceptions[0]}", file=sys.stderr)  # noqa: T201 - the command's output
         code = CANNOT_LISTEN
     return code
 
@@ -106,7 +106,7 @@ async def run_sim(args: argparse.Namespace) -> None:
                 break
             nursery.cancel_scope.cancel()
     statistics = server.statistics()
-    print(  # noqa: T201
+    print(  # noqa: T201 - the command's output
         f"served {statistics.opened} connections, {statistics.messages} messages, {statistics.requests} requests",
         file=sys.stderr,
     )
@@ -118,7 +118,7 @@ def announce(server: SimServer, *, as_json: bool, authority: Path | None = None)
     if authority is not None:
         environment["ORDERFLOW_BYBIT__CA_FILE"] = str(authority.absolute())
     shown = json.dumps(endpoints(server, environment)) if as_json else _human(server, environment)
-    print(shown, flush=True)  # noqa: T201
+    print(shown, flush=True)  # noqa: T201 - the command's output
 
 
 def endpoints(server: SimServer, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def _other_backend(args: argparse.Namespace) -> Backend | None:
 
         backend = PlayBackend.open(args.play, parse_speed(args.speed), args.instruments, shift_time=args.shift_time)
         if not args.shift_time:
-            print(_NOT_SHIFTED, file=sys.stderr)  # noqa: T201
+            print(_NOT_SHIFTED, file=sys.stderr)  # noqa: T201 - the command's output
         return backend
     if args.flood or args.rate is not None:
         from orderflow.sim.flood import FloodBackend
@@ -251,16 +251,16 @@ def _chaos(args: argparse.Namespace) -> Chaos:
 
 
 def _tell(chosen: Chosen) -> None:
-    print(f"fault: {chosen.story} ({chosen.fault})", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"fault: {chosen.story} ({chosen.fault})", file=sys.stderr, flush=True)  # noqa: T201 - the command's output
 
 
 def _list_faults(args: argparse.Namespace) -> int:
     if args.json:
-        print(msgspec.json.format(msgspec.json.encode(kinds_table()), indent=1).decode())  # noqa: T201
+        print(msgspec.json.format(msgspec.json.encode(kinds_table()), indent=1).decode())  # noqa: T201 - the command's output
         return 0
     for name, kind in kinds_table().items():
         given = ", ".join(f"{key}={value}" for key, value in kind["parameters"].items())
-        print(f"{name:15} {kind['text']}{f' ({given})' if given else ''}")  # noqa: T201
+        print(f"{name:15} {kind['text']}{f' ({given})' if given else ''}")  # noqa: T201 - the command's output
     return 0
 
 

@@ -312,7 +312,7 @@ class _Soak:
 async def _at_rest(look: Callable[[], Usage], before: Usage) -> Usage:
     """Sockets that linger, half-open connections that are given up: what is going away gets its time to go."""
     with trio.move_on_after(REST_S):
-        while (now := look()).descriptors > before.descriptors or now.tasks > before.tasks:  # noqa: ASYNC110
+        while (now := look()).descriptors > before.descriptors or now.tasks > before.tasks:  # noqa: ASYNC110 - the kernel's figures have no event
             await trio.sleep(0.2)
     return look()
 

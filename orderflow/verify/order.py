@@ -45,17 +45,17 @@ class Order:
         if kind is Frames:
             self._frames(item)  # type: ignore[arg-type]  # told by `kind`
         elif kind is BlockStart:
-            self._block(item)  # type: ignore[arg-type]
+            self._block(item)  # type: ignore[arg-type]  # told by its kind
         elif kind in (Timer, Tick, Given, Link):
-            self._told(item.applied)  # type: ignore[union-attr]
+            self._told(item.applied)  # type: ignore[union-attr]  # told by its kind
         elif kind is Control:
             self._count(1)
         elif kind is Refused:
             self._count(-1)
         elif kind is Gap:
-            self._items = self._applied = (self._items or 0) + item.items  # type: ignore[union-attr, operator]
+            self._items = self._applied = (self._items or 0) + item.items  # type: ignore[union-attr, operator]  # told by its kind
         elif kind is Checkpoint:
-            self._checkpoint(item)  # type: ignore[arg-type]
+            self._checkpoint(item)  # type: ignore[arg-type]  # told by its kind
         elif kind is Damage:
             self._unexpected = True
 

@@ -92,11 +92,11 @@ class _Reading:
             self._frames(item)  # type: ignore[arg-type]  # told by `kind`
         elif kind is BlockStart:
             self._report.blocks += 1
-            self._done = item.done_bytes  # type: ignore[union-attr]
+            self._done = item.done_bytes  # type: ignore[union-attr]  # told by its kind
         elif kind is Session:
-            self._begin(item)  # type: ignore[arg-type]
+            self._begin(item)  # type: ignore[arg-type]  # told by its kind
         elif kind is Damage:
-            self._damage(item)  # type: ignore[arg-type]
+            self._damage(item)  # type: ignore[arg-type]  # told by its kind
         else:
             self._note(item)
         self._order.take(item)
