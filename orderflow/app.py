@@ -633,10 +633,11 @@ class Monitor:
             notes.append(f"{counted(lost, 'call')} of isolated plugins dropped because the plugins were too slow")
         if self._recording is not None:
             notes.append(self._recording.note())
+        stats = self._final_stats or self.stats()
         return Summary(
             uptime_s=trio.current_time() - self._began,
             messages=self._message_count(),
-            refused=sum(tick.counters.refused for tick in ticks),
+            refused=sum(sum(link.refused.values()) for link in stats.links),
             gaps=sum(tick.counters.gaps for tick in ticks),
             resyncs=sum(tick.counters.resyncs for tick in ticks),
             reconnects=sum(max(0, feed.statistics().connects - 1) for feed in self._feeds),
@@ -645,7 +646,7 @@ class Monitor:
             hops=self.engine.total_latency(),
             clock=self.engine.clock_offset,
             notes=tuple(notes),
-            stats=self._final_stats or self.stats(),
+            stats=stats,
             quality=self.engine.quality(self._clock()[1]),
         )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from orderflow.core.engine import Engine
     from orderflow.core.stats import ServerStats
-    from orderflow.core.types import LinkChanged
+    from orderflow.core.types import InstrumentId, LinkChanged
     from orderflow.hooks.host import PluginHost
     from orderflow.net.fanout import QueueStatistics
     from orderflow.net.feed import Feed
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from orderflow.net.rest import RestStatistics
     from orderflow.net.watch import LoopWatch
     from orderflow.ui.sink import OutputStatistics
+
+    _LinkCounts = tuple[str, FeedStatistics | PrivateLinkStatistics, tuple[InstrumentId, ...]]
 
 
 def gather(
@@ -43,12 +45,14 @@ def gather(
     Args: links: what each link last said of itself; rest: None before the client is there; server: None without one.
     """
     offset = engine.clock_offset
-    counts: list[tuple[str, FeedStatistics | PrivateLinkStatistics]] = [(f.link, f.statistics()) for f in feeds]
+    counts: list[_LinkCounts] = [(f.link, f.statistics(), f.instruments) for f in feeds]
     if private is not None:
-        counts.append(("private", private.statistics()))
+        counts.append(("private", private.statistics(), ()))
     return Stats(
         uptime_s=round(uptime_s, 3),
-        links=tuple(_link(name, count, links.get(name)) for name, count in counts),
+        links=tuple(
+            _link(name, count, _refused(count, engine, books), links.get(name)) for name, count, books in counts
+        ),
         books=tuple(_books(engine, mono_ns)),
         queues=tuple(
             QueueStats(channel=channel, depth=queue.depth, peak=queue.peak, overruns=queue.overruns)
@@ -68,7 +72,20 @@ def gather(
     )
 
 
-def _link(name: str, counts: FeedStatistics | PrivateLinkStatistics, last: LinkChanged | None) -> LinkStats:
+def _refused(
+    counts: FeedStatistics | PrivateLinkStatistics, engine: Engine, books: Iterable[InstrumentId]
+) -> dict[str, int]:
+    """Messages refused, by reason: by the protocol, and by the books those that could be read (`depth`, `restart`)."""
+    refused = dict(counts.refused)
+    for key in books:
+        for reason, count in engine.books[key].refusals.items():
+            refused[reason] = refused.get(reason, 0) + count
+    return refused
+
+
+def _link(
+    name: str, counts: FeedStatistics | PrivateLinkStatistics, refused: dict[str, int], last: LinkChanged | None
+) -> LinkStats:
     return LinkStats(
         link=name,
         up=last is not None and last.state == "up",
@@ -76,7 +93,7 @@ def _link(name: str, counts: FeedStatistics | PrivateLinkStatistics, last: LinkC
         losses=dict(counts.losses),
         retry_s=round(last.retry_s, 3) if last is not None and last.retry_s is not None else 0.0,
         frames=counts.frames,
-        refused=dict(counts.refused),
+        refused=refused,
         topics_refused=counts.topics_refused,
         acks_missing=counts.acks_missing if isinstance(counts, FeedStatistics) else 0,
         unknown=counts.unknown,

@@ -23,7 +23,7 @@ from orderflow.core.types import BookUpdate, Distrust, InstrumentId, LinkUp, Syn
 from orderflow.core.units import NS, seconds_to_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from orderflow.core.policy import LinkPolicy
     from orderflow.core.types import Category, Event
@@ -93,13 +93,20 @@ class ProtocolStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class FeedProtocol:
     """One connection of one category.
 
-    Args: link: its name in logs and counters; books: (instrument, depth), all of `category`.
+    Args: link: its name in logs and counters; books: (instrument, depth), all of `category`;
+        on_refused: told why each message was refused that cannot be used.
     """
 
     def __init__(
-        self, link: str, category: Category, books: Sequence[tuple[InstrumentId, int]], policy: LinkPolicy
+        self,
+        link: str,
+        category: Category,
+        books: Sequence[tuple[InstrumentId, int]],
+        policy: LinkPolicy,
+        on_refused: Callable[[WireError], object] = bool,
     ) -> None:
         self.link = link
+        self._on_refused = on_refused
         self.category = category
         self._policy = policy
         table = TopicTable(category, learn=False)
@@ -381,6 +388,7 @@ class FeedProtocol:
 
     def _bad_message(self, error: WireError, mono_ns: int, events: list[Event]) -> None:
         self._refused[error.reason] = self._refused.get(error.reason, 0) + 1
+        self._on_refused(error)
         topic = self._topics.get(error.topic)
         if topic is not None and topic.state is not TopicState.LEAVING:
             events.append(Distrust(instrument=topic.instrument, reason=error.reason, mono_ns=mono_ns))

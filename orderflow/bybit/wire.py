@@ -35,8 +35,8 @@ class WireTrade(msgspec.Struct, gc=False):
     T: Count
     s: str
     S: str
-    v: float
-    p: float
+    v: str
+    p: str
     i: str
     BT: bool = False
     RPI: bool = False
@@ -53,8 +53,8 @@ class WireLiquidation(msgspec.Struct, gc=False):
     T: Count
     s: str
     S: str
-    v: float
-    p: float
+    v: str
+    p: str
 
 
 class WireLiquidations(msgspec.Struct, gc=False):

@@ -240,6 +240,7 @@ class Book:
         "last_mono_ns",
         "levels",
         "reason",
+        "refusals",
         "seq",
         "state",
         "u",
@@ -256,6 +257,7 @@ class Book:
         self.seq: int | None = None
         self.last_mono_ns: int | None = None  # when the last message was applied (its receive stamp)
         self.counters = Counters()
+        self.refusals: dict[str, int] = {}  # messages this book refused itself, by reason
         self.hops = MessageHops()
         self.coverage = Coverage()
         self._policy = policy
@@ -293,7 +295,7 @@ class Book:
         self.seq = update.seq
         self.last_mono_ns = update.mono_ns
         if len(bids.sizes) > self.depth or len(asks.sizes) > self.depth:
-            return self.distrust("depth", update.mono_ns)
+            return self._refuse("depth", update.mono_ns)
         # The crossed test is exact per message; everything else waits for a tick.
         if bids.best < asks.best and self.state is LIVE:
             if self._contradicted_ns is not None:
@@ -303,8 +305,8 @@ class Book:
 
     def _snapshot(self, update: BookUpdate) -> tuple[Output, ...]:
         if not is_plain_snapshot(update):
-            return self.distrust("depth" if max(len(update.bids), len(update.asks)) > update.depth else "shape",
-                                 update.mono_ns)  # fmt: skip
+            is_too_deep = max(len(update.bids), len(update.asks)) > update.depth
+            return self._refuse("depth" if is_too_deep else "shape", update.mono_ns)
         counters = self.counters
         counters.updates += 1
         counters.snapshots += 1
@@ -322,7 +324,7 @@ class Book:
         """What a delta means whose `u` is not the next. None: go on and apply it."""
         counters = self.counters
         if update.u == 1:  # a restart must come as a snapshot (bybit-v5.md 3.1 rule 3)
-            return self.distrust("restart", update.mono_ns)
+            return self._refuse("restart", update.mono_ns)
         expected = self.u + 1 if self.u is not None else None
         if expected is not None and update.u < expected:
             counters.duplicates += 1
@@ -351,6 +353,11 @@ class Book:
         return self._become(BookState.SUSPECT, "crossed", mono_ns)
 
     # --- what happens around the messages
+
+    def _refuse(self, reason: str, mono_ns: int) -> tuple[Output, ...]:
+        """A message that could be read and is wrong all the same."""
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
+        return self.distrust(reason, mono_ns)
 
     def distrust(self, reason: str, mono_ns: int, detail: str = "", *, refused: bool = True) -> tuple[Output, ...]:
         """Leave `live` until a snapshot comes and ask for a resync (once until one goes out)."""

@@ -561,7 +561,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     uptime_s: float
     messages: int
-    refused: int
+    refused: int  # messages refused whole, of books and others
     gaps: int
     resyncs: int
     reconnects: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -10,6 +11,7 @@ import trio
 
 from orderflow.bybit.protocol import FeedProtocol, ProtocolStatistics
 from orderflow.core.errors import TransientFeedError
+from orderflow.core.text import escape_text
 from orderflow.core.types import LinkDown
 from orderflow.net.retry import LinkHealth, first_leaf, supervise
 from orderflow.net.tap import read_clocks
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
 
+    from orderflow.core.errors import WireError
     from orderflow.core.policy import LinkPolicy, RetryPolicy
     from orderflow.core.types import Category, Event, InstrumentId, LinkChanged
     from orderflow.net.fanout import EventQueue
     from orderflow.net.retry import AttemptBudget
     from orderflow.net.tap import Clock
     from orderflow.net.ws import Dial, WebSocketLink
+
+log = logging.getLogger(__name__)
 
 
 class FeedTap(Protocol):
@@ -135,7 +140,7 @@ class Feed:
 
     async def _run_link(self, health: LinkHealth, up: Callable[[], None]) -> NoReturn:
         """One connection, from dialling to its loss. Raises: TransientFeedError, alone or in a group."""
-        protocol = FeedProtocol(self.link, self._category, self._books, self._policy)
+        protocol = FeedProtocol(self.link, self._category, self._books, self._policy, self._refused)
         tap = self._make_tap() if self._make_tap is not None else None
         connection = _Connection(protocol, self._queue, self._clock, tap)
         reason = "closed"
@@ -168,6 +173,11 @@ class Feed:
             self._close(connection, reason)
             health.healthy_s = protocol.healthy_s
         raise AssertionError("a connection ends by raising")
+
+    def _refused(self, error: WireError) -> None:
+        """One short line; of many alike, logging shows some."""
+        topic = f"{error.topic}, " if error.topic else ""
+        log.warning("%s: message refused: %s", self.link, escape_text(f"{topic}{error}", 200))
 
     def _close(self, connection: _Connection, reason: str) -> None:
         """Once; nothing of this connection comes after it."""

@@ -153,7 +153,15 @@ def test_trades() -> None:
         b'"p":"100.5","L":"PlusTick","i":"x","BT":false,"RPI":true,"seq":9}]}'
     )
     assert codec().decode(raw, 1, 2) == [Trade(BTC, 100.5, 0.5, True, 7, "x", False, True, 9, 1, 2)]
-    for old, new in ((b"Buy", b"buy"), (b'"0.5"', b'"nan"'), (b'"100.5"', b'"-1"'), (b'"s":"BTCUSDT"', b'"s":"X1"')):
+    for old, new in (
+        (b"Buy", b"buy"),
+        (b'"0.5"', b'"nan"'),
+        (b'"100.5"', b'"-1"'),
+        (b'"100.5"', b'"1e2"'),
+        (b'"100.5"', b'"' + b"1" * 25 + b'"'),
+        (b'"0.5"', b"0.5"),
+        (b'"s":"BTCUSDT"', b'"s":"X1"'),
+    ):
         with pytest.raises(WireError):
             codec().decode(raw.replace(old, new), 1, 2)
 
@@ -250,6 +258,52 @@ def test_the_fast_path_refuses_exactly_what_the_strict_one_does(rows: list[tuple
     assert (first is None) == (refusal(seasoned, raw) is None)
     if first is None:
         assert all(is_plain_number(price) and is_plain_number(size) and float(price) > 0 for price, size in rows)
+
+
+# --- what one skeleton cannot tell apart
+
+
+@pytest.mark.parametrize(
+    ("known", "bids", "key"),
+    [
+        ("nan", '["1","nan"]', ""),
+        ("inf", '["inf","1"]', ""),
+        ("Infinity", '["1","Infinity"]', ""),
+        ("e1", '["1e5","1"]', "1"),
+        ("E+2", '["1E+2","1"]', ""),
+        ("-", '["1","-5"]', ""),
+        ("+1", '["+1","1"]', "1"),
+        ("\\u006ean", '["1","\\u006ean"]', ""),
+    ],
+)
+@pytest.mark.parametrize("side", ["b", "a", "\\u0062"])
+def test_an_unknown_key_teaches_no_way_around_the_numbers(known: str, bids: str, key: str, side: str) -> None:
+    """Its letters may stand in a price as well: without digits and punctuation both messages look the same."""
+
+    def raw(levels: str, extra: str) -> bytes:
+        other = "b" if side == "a" else "a"
+        data = f'"s":"BTCUSDT","u":5,"seq":6,"{other}":[],"{side}":[{levels}],"{extra}":0'
+        return f'{{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":7,"data":{{{data}}},"cts":4}}'.encode()
+
+    decoder = codec()
+    assert isinstance(decoder.decode(raw('["1","2"]', known), 0, 0), BookUpdate)
+    assert refusal(decoder, raw(bids, key)) == "number"
+
+
+@pytest.mark.parametrize("bids", ["[1,2]", '[1,"2"]', '["1",2]', '["3","4"],[1.5,2]', '[1,2],["3","4"]'])
+@pytest.mark.parametrize("warm", [False, True], ids=["first message", "after good ones"])
+def test_a_json_number_is_no_price(bids: str, warm: bool) -> None:
+    decoder = codec()
+    if warm:
+        decoder.decode(book(), 0, 0)
+    assert refusal(decoder, book().replace(b'["100.5","1"]', bids.encode())) == "shape"
+
+
+def test_a_time_in_quotes_is_a_time() -> None:
+    """The docs print one so. It may come and go."""
+    decoder = codec()
+    quoted = book().replace(b'"ts":7', b'"ts":"7"')
+    assert decoder.decode(book(), 11, 12) == decoder.decode(quoted, 11, 12) == decoder.decode(book(), 11, 12)
 
 
 # --- borders, as mutation testing found them unwatched

@@ -45,6 +45,23 @@ def test_stats_while_it_runs_and_at_the_end(tmp_path: Path) -> None:
     assert summary["books"][0]["state"] == "empty"
 
 
+def test_messages_refused_are_counted_by_reason_wherever_counters_are_told(tmp_path: Path) -> None:
+    """Those nobody can read, those with a wrong number, and those that only the book finds wrong."""
+    quick = ["--set", "stats_interval_s=0.2", "--interval", "0.2"]
+    wanted = {"json": 1, "number": 1, "depth": 1, "restart": 1}
+    with Exchange() as exchange, Program(tmp_path, *exchange.options, *quick) as program:
+        for fault in ("corrupt:how=json", "corrupt:how=number", "overfull", "restart-delta"):
+            program.until(lambda event: event["event"] == "tick" and event["state"] == "live", since=len(program.lines))
+            exchange.arm(fault)
+            program.until(lambda event: event.get("state") == "suspect", since=len(program.lines))
+        program.until(lambda event: event["event"] == "stats" and event["links"][0]["refused"] == wanted)
+        assert program.stop()[0] == 0
+    summary = program.events[-1]
+    assert summary["refused"] == sum(wanted.values())
+    assert summary["stats"]["links"][0]["refused"] == wanted
+    assert program.stderr.count("message refused: ") == 2
+
+
 def test_what_rest_asks_and_what_it_is_refused_is_counted(tmp_path: Path) -> None:
     """A blocked address: one request, then it is left alone for a minute, and what is not asked is counted."""
     with Exchange() as exchange:

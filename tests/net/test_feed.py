@@ -483,6 +483,27 @@ async def test_a_bad_message_of_a_book_resyncs_it(autojump_clock: Clock) -> None
     assert bench.feed.statistics().refused == {"json": 1}
 
 
+async def test_a_message_that_is_refused_is_said_in_one_short_line(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    market = Market()
+    bench = Bench(market)
+    odd = book(TOPIC[A], 101).replace(b"delta", "\u202e".encode() + b"x" * 9000)
+
+    async def talk_nonsense() -> None:
+        await trio.sleep(1)
+        assert market.session is not None
+        await market.session.say(b"\x1b[31mno json", odd)
+
+    await bench.over(5, talk_nonsense)
+    first, second = (record.getMessage() for record in caplog.records if record.name == "orderflow.net.feed")
+    assert first.startswith("linear: message refused: json: ")
+    assert second.startswith(f"linear: message refused: {TOPIC[A]}, shape: type is ")
+    for line in (first, second):
+        assert line.isprintable()
+        assert len(line) < 240
+
+
 async def test_a_refused_topic_is_told_and_the_other_runs(autojump_clock: Clock) -> None:
     class Picky(Market):
         def answer(self, request: dict[str, Any]) -> list[bytes]:
