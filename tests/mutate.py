@@ -1,180 +1,89 @@
 """Mutation testing of one module: one small change at a time, and some test must notice.
 
     python -m tests.mutate orderflow.net.retry tests/net/test_retry.py
+    python -m tests.mutate orderflow.net.retry tests/net/test_retry.py -- tests/net tests/test_app.py
     python -m tests.mutate orderflow.net.retry tests/net/test_retry.py 31 40    # only these lines
     python -m tests.mutate orderflow.net.retry tests/net/test_retry.py 1/5    # a sample: every fifth mutant
+    python -m tests.mutate orderflow.net.retry tests/net/test_retry.py -j2    # two at a time
 
-Every mutant is compiled from the syntax tree and put in the module's place in a forked child, which runs the given
-tests; the files of the clone stay as they are. Prints the mutants that survived; docs/testing.md explains them.
+The tests run once to see what they take and which lines of the module they run. Then each mutant takes the place of its
+function in a forked child that has all tests loaded, and only those that run the function judge it: first those that
+run the line, the quickest first. What survives that, and what runs at import, is judged again by a child that imports
+the mutated module and collects every test afresh, with five times the examples of Hypothesis. What
+survives that too is judged by the tests behind `--`. The files of the clone stay as they are.
+
+Prints the mutants that survived their own tests, and those that took far too long (killed, since somebody would
+notice); docs/testing.md explains them.
 """
 
 from __future__ import annotations
 
 import ast
-import copy
+import gc
+import importlib
 import importlib.abc
 import importlib.machinery
-import itertools
 import os
+import pickle
 import resource
 import signal
 import sys
+import threading
 import time
+import traceback
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from tests.mutants import Mutant, code_of, mutants, mutate
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import CodeType
+    from collections.abc import Callable, Iterable, Iterator
+    from types import CodeType, FrameType
 
-    Change = tuple[str, Callable[[Any], ast.AST]]
-    Place = list[tuple[str, int | None]]
-
-_CPU_S = 20  # of one mutant; a busy machine does not shorten it
-_WALL_S = 90  # for those that wait for ever
-_OTHER = {
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-    ast.And: ast.Or,
-    ast.Or: ast.And,
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult,
-    ast.Pow: ast.Mult,
-    ast.LShift: ast.RShift,
-    ast.RShift: ast.LShift,
-    ast.BitAnd: ast.BitOr,
-    ast.BitOr: ast.BitAnd,
-}
-_OPPOSITE = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt}
-_STATEMENTS = (ast.Raise, ast.Assign, ast.AugAssign, ast.Delete, ast.Expr)
-_NOT_CODE = ("annotation", "returns", "decorator_list", "bases")
+_HEAVY = ("msgspec", "sortedcontainers", "trio.testing", "trio_websocket")
+_EXAMPLES = 20
+_MORE_EXAMPLES = 100
+_DATA_BYTES = 4 << 30
+_SURVIVED, _KILLED, _SLOW, _INDIRECT = "survived", "killed", "took too long", "killed by others only"
 
 
-def changes(node: ast.AST, parent: ast.AST, *, in_function: bool, in_raise: bool) -> Iterator[Change]:
-    """What to do to one node: (in words, the change)."""
-    match node:
-        case ast.Compare(ops=ops):
-            for index, op in enumerate(ops):
-                for table in (_OTHER, _OPPOSITE):
-                    if type(op) in table:
-                        yield f"{type(op).__name__} -> {table[type(op)].__name__}", _set_op(index, table[type(op)])
-        case ast.BinOp(op=op) | ast.AugAssign(op=op) | ast.BoolOp(op=op) if type(op) in _OTHER:
-            yield f"{type(op).__name__} -> {_OTHER[type(op)].__name__}", _set("op", _OTHER[type(op)]())
-        case ast.UnaryOp():
-            yield "operator dropped", lambda node: node.operand
-        case ast.Constant(value=bool(value)):
-            yield f"{value} -> {not value}", _set("value", not value)
-        case ast.Constant(value=int(value) | float(value)):
-            yield f"{value} -> {value + 1}", _set("value", value + 1)
-            if value > 1:
-                yield f"{value} -> {value - 1}", _set("value", value - 1)
-        case ast.Constant(value=str(value)) if value and not isinstance(parent, ast.Expr):
-            if not (in_raise and " " in value):  # wording of errors is nobody's contract
-                yield f"{value!r} changed", _set("value", "XX" + value)
-        case ast.Constant(value=bytes(value)) if value:
-            yield f"{value!r} changed", _set("value", b"XX" + value)
-        case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test) if not isinstance(
-            test, ast.Compare | ast.UnaryOp
-        ):
-            yield "condition negated", _set("test", ast.UnaryOp(ast.Not(), test))
-        case ast.Return(value=value) if value is not None and ast.unparse(value) != "None":
-            yield "returns None", _set("value", ast.Constant(None))
-    if isinstance(node, ast.BoolOp):
-        for index in range(len(node.values)):
-            yield f"operand {index + 1} dropped", _drop_operand(index)
-    if isinstance(node, ast.Continue | ast.Break):
-        yield "continue <-> break", lambda node: ast.Break() if isinstance(node, ast.Continue) else ast.Continue()
-    plain = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant | ast.Yield)
-    if in_function and isinstance(node, (*_STATEMENTS, ast.Continue, ast.Break, ast.AnnAssign)) and not plain:
-        yield "deleted", lambda node: ast.Pass()
+class Target(NamedTuple):
+    """The module under test as it is."""
+
+    name: str
+    file: Path
+    tree: ast.Module
+
+    @classmethod
+    def of(cls, name: str) -> Target:
+        file = Path(name.replace(".", "/") + ".py").resolve()
+        return cls(name, file, ast.parse(file.read_text(encoding="utf-8")))
+
+    def code(self, mutant: Mutant | None = None) -> CodeType:
+        tree = self.tree if mutant is None else mutate(self.tree, mutant)
+        return compile(tree, self.file, "exec")
 
 
-def _set(field: str, value: object) -> Callable[[Any], ast.AST]:
-    def change(node: Any) -> ast.AST:
-        setattr(node, field, value)
-        return node
+class Run(NamedTuple):
+    """What one test did with the module as it is."""
 
-    return change
-
-
-def _set_op(index: int, operator: type[ast.AST]) -> Callable[[Any], ast.AST]:
-    def change(node: Any) -> ast.AST:
-        node.ops[index] = operator()
-        return node
-
-    return change
+    seconds: float
+    lines: frozenset[int]
+    passed: bool
 
 
-def _drop_operand(index: int) -> Callable[[Any], ast.AST]:
-    def change(node: Any) -> ast.AST:
-        del node.values[index]
-        return node.values[0] if len(node.values) == 1 else node
-
-    return change
-
-
-def mutants(tree: ast.Module) -> Iterator[tuple[int, str, Place, Callable[[Any], ast.AST]]]:
-    """(line, in words, where, change) of every mutant."""
-
-    def visit(node: Any, parent: Any, place: Place, in_function: bool, in_raise: bool) -> Iterator[Any]:
-        if isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom) or _is_for_types(node):
-            return
-        in_raise = in_raise or isinstance(node, ast.Raise)
-        for what, change in changes(node, parent, in_function=in_function, in_raise=in_raise):
-            yield node.lineno, f"{ast.unparse(node)[:90]}: {what}", place, change
-        in_function = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        for name, value in ast.iter_fields(node):
-            if name in _NOT_CODE:
-                continue
-            for index, item in enumerate(value if isinstance(value, list) else [value]):
-                if isinstance(item, ast.AST):
-                    at = index if isinstance(value, list) else None
-                    yield from visit(item, node, [*place, (name, at)], in_function, in_raise)
-
-    return visit(tree, None, [], False, False)
-
-
-def _is_for_types(node: ast.AST) -> bool:
-    """What only type checkers read, and `__slots__`."""
-    if isinstance(node, ast.Assign):
-        return ast.unparse(node.targets[0]) == "__slots__"
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-
-
-def mutate(tree: ast.Module, place: Place, change: Callable[[Any], ast.AST]) -> ast.Module:
-    """A copy of the tree with the node at `place` changed."""
-    tree = copy.deepcopy(tree)
-    node: Any = tree
-    owner, field, index = node, "", None
-    for field, index in place:
-        owner = node
-        node = getattr(node, field) if index is None else getattr(node, field)[index]
-    changed = ast.copy_location(change(node), node)
-    if index is None:
-        setattr(owner, field, changed)
-    else:
-        getattr(owner, field)[index] = changed
-    return ast.fix_missing_locations(tree)
+Survey = dict[str, Run]
 
 
 class Loader(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
     """Gives one module this code in place of its own."""
 
-    def __init__(self, module: str, file: Path, code: CodeType) -> None:
-        importlib.machinery.SourceFileLoader.__init__(self, module, str(file))
+    def __init__(self, target: Target, code: CodeType) -> None:
+        importlib.machinery.SourceFileLoader.__init__(self, target.name, str(target.file))
         self._code = code
 
     def find_spec(self, fullname: str, *_: Any) -> importlib.machinery.ModuleSpec | None:
@@ -184,63 +93,297 @@ class Loader(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader)
         return self._code
 
 
-class FewExamples:
-    """A pytest plugin: Hypothesis repeats itself, keeps nothing and does not shrink."""
+# --- plugins of pytest
+
+
+class Quiet:
+    """Hypothesis repeats itself, keeps nothing and does not shrink."""
+
+    def __init__(self, examples: int = _EXAMPLES) -> None:
+        self._examples = examples
 
     def pytest_configure(self) -> None:
         from hypothesis import HealthCheck, Phase, settings
 
-        phases = (Phase.explicit, Phase.generate)
-        checks = list(HealthCheck)
         settings.register_profile(
-            "mutants", database=None, deadline=None, derandomize=True, max_examples=20, phases=phases,
-            suppress_health_check=checks,
-        )  # fmt: skip
+            "mutants",
+            database=None,
+            deadline=None,
+            derandomize=True,
+            max_examples=self._examples,
+            phases=(Phase.explicit, Phase.generate),
+            suppress_health_check=list(HealthCheck),
+        )
         settings.load_profile("mutants")
 
 
-def survives(loader: Loader, tests: list[str]) -> bool:
-    """Whether the tests pass all the same. Too slow counts as noticed."""
+class Surveyor(Quiet):
+    """Notes of every test how long it takes and which lines of the module it runs."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self._file = str(target.file)
+        self._lines: set[int] = set()
+        self.survey: Survey = {}
+        self._failed: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._failed.add(report.nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self._lines = set()
+        began = time.monotonic()
+        threading.settrace(self._trace)
+        sys.settrace(self._trace)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)
+            seconds = time.monotonic() - began
+            passed = item.nodeid not in self._failed
+            self.survey[item.nodeid] = Run(seconds, frozenset(self._lines), passed)
+
+    def _trace(self, frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_filename != self._file:
+            return None
+        self._lines.add(frame.f_lineno)
+        return self._trace
+
+
+class Fresh(Quiet):
+    """All tests, those first that run the line, or at least the module, and of these the quickest."""
+
+    def __init__(self, survey: Survey, line: int, examples: int) -> None:
+        super().__init__(examples)
+        self._survey = survey
+        self._line = line
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = in_order(items, self._survey, self._line)
+
+
+class Judge(Quiet):
+    """Puts one mutant after the other into the loaded program, each in a child of its own."""
+
+    def __init__(self, target: Target, chosen: list[Mutant], survey: Survey, jobs: int) -> None:
+        super().__init__()
+        self._target = target
+        self._chosen = chosen
+        self._survey = survey
+        self._jobs = jobs
+        self.verdicts: list[str] = []
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        def start(mutant: Mutant) -> Child:
+            assert mutant.function is not None
+            lines = range(mutant.function.first_line, mutant.function.last_line + 1)
+            items = [item for item in session.items if not self._survey[item.nodeid].lines.isdisjoint(lines)]
+            seconds = sum(self._survey[item.nodeid].seconds for item in items)
+            ordered = in_order(items, self._survey, mutant.line)
+            return Child(lambda: self._run(session, ordered, mutant), seconds)
+
+        self.verdicts = side_by_side([partial(start, mutant) for mutant in self._chosen], self._jobs)
+        return True
+
+    def _run(self, session: pytest.Session, items: list[pytest.Item], mutant: Mutant) -> bool:
+        assert mutant.function is not None
+        code = code_of(self._target.code(mutant), mutant.function)
+        for function in functions_at(self._target.file, mutant.function.first_line):
+            function.__code__ = code
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.testsfailed:
+                return False
+        return True
+
+
+def in_order(items: Iterable[pytest.Item], survey: Survey, line: int) -> list[pytest.Item]:
+    """First those that run the line, then those that run the module, then the others; of these the quickest."""
+
+    def rank(item: pytest.Item) -> tuple[bool, bool, float]:
+        run = survey[item.nodeid]
+        return line not in run.lines, not run.lines, run.seconds
+
+    return sorted(items, key=rank)
+
+
+def functions_at(file: Path, first_line: int) -> list[FunctionType]:
+    return [
+        thing
+        for thing in gc.get_objects()
+        if isinstance(thing, FunctionType)
+        and thing.__code__.co_firstlineno == first_line
+        and thing.__code__.co_filename == str(file)
+    ]
+
+
+def can_exchange(target: Target, mutant: Mutant) -> bool:
+    """Whether the mutant's function can get its code at run time: not when a closure would lose or gain a variable."""
+    if mutant.function is None:
+        return False
+    before, after = code_of(target.code(), mutant.function), code_of(target.code(mutant), mutant.function)
+    return before.co_freevars == after.co_freevars
+
+
+# --- children
+
+
+class Child:
+    """A forked process that does one thing and ends with whether it is true.
+
+    Args: seconds: what the thing takes with the module as it is; a mutant that takes far longer is killed.
+    """
+
+    def __init__(self, act: Callable[[], bool], seconds: float) -> None:
+        self._until = time.monotonic() + 20 + 5 * seconds
+        self._pid = os.fork()
+        if self._pid == 0:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            cpu_s = round(10 + 4 * seconds)
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+            resource.setrlimit(resource.RLIMIT_DATA, (_DATA_BYTES, _DATA_BYTES))
+            result = 1
+            try:
+                result = 0 if act() else 1
+            finally:
+                os._exit(result)
+
+    def verdict(self) -> str | None:
+        """None while it runs."""
+        done, status = os.waitpid(self._pid, os.WNOHANG)
+        if not done:
+            if time.monotonic() > self._until:
+                os.kill(self._pid, signal.SIGKILL)
+            return None
+        if os.WIFSIGNALED(status):
+            return _SLOW
+        return _SURVIVED if status == 0 else _KILLED
+
+
+def side_by_side(starts: list[Callable[[], Child]], jobs: int) -> list[str]:
+    """The verdict of every child, `jobs` of them at a time."""
+    verdicts = [""] * len(starts)
+    waiting = list(enumerate(starts))[::-1]
+    running: dict[int, Child] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            index, start = waiting.pop()
+            running[index] = start()
+        for index, child in list(running.items()):
+            verdict = child.verdict()
+            if verdict is not None:
+                verdicts[index] = verdict
+                del running[index]
+        time.sleep(0.002)
+    return verdicts
+
+
+def in_child(act: Callable[[], Any]) -> Any:
+    """What `act` returns, of a child that has imported nothing of the program before."""
+    read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
-        sys.meta_path.insert(0, loader)
-        result = 1
+        os.close(read)
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
         try:
-            result = pytest.main(["-xq", "-n0", "--tb=no", "-p", "no:cacheprovider", *tests], plugins=[FewExamples()])
+            answer = pickle.dumps(act())
+            with os.fdopen(write, "wb") as pipe:
+                pipe.write(answer)
+        except BaseException:  # noqa: BLE001 - a child has nobody else to tell
+            traceback.print_exc()
         finally:
-            os._exit(int(result))
-    deadline = time.monotonic() + _WALL_S
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return status == 0
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(pid, 0)
+    return pickle.loads(answer)
+
+
+def run_pytest(tests: Iterable[str], plugin: object) -> int:
+    return int(pytest.main(["-xq", "-n0", "--tb=no", "-p", "no:cacheprovider", *tests], plugins=[plugin]))
+
+
+# --- the whole
+
+
+def survey_of(target: Target, tests: list[str]) -> Survey:
+    def look() -> Survey:
+        surveyor = Surveyor(target)
+        pytest.main(["-q", "-n0", "--tb=no", "-p", "no:cacheprovider", *tests], plugins=[surveyor])
+        return surveyor.survey
+
+    survey: Survey = in_child(look)
+    failed = [name for name, run in survey.items() if not run.passed]
+    if failed or not survey:
+        sys.exit(f"the tests do not pass as it is: {failed[:5]}")
+    return survey
+
+
+def judge_loaded(target: Target, chosen: list[Mutant], survey: Survey, jobs: int) -> list[str]:
+    def judge() -> list[str]:
+        plugin = Judge(target, chosen, survey, jobs)
+        run_pytest(sorted({name.partition("::")[0] for name, run in survey.items() if run.lines}), plugin)
+        return plugin.verdicts
+
+    verdicts: list[str] = in_child(judge)
+    return verdicts
+
+
+def judge_fresh(target: Target, chosen: list[Mutant], survey: Survey, jobs: int, examples: int) -> list[str]:
+    files = sorted({name.partition("::")[0] for name in survey})
+
+    def judge(mutant: Mutant) -> Child:
+        def act() -> bool:
+            sys.meta_path.insert(0, Loader(target, target.code(mutant)))
+            return run_pytest(files, Fresh(survey, mutant.line, examples)) == 0
+
+        return Child(act, 10 + sum(run.seconds for run in survey.values()) * examples / _EXAMPLES)
+
+    return side_by_side([partial(judge, mutant) for mutant in chosen], jobs)
+
+
+def judge(target: Target, chosen: list[Mutant], tests: list[str], jobs: int, *, twice: bool) -> list[str]:
+    """The verdict on every mutant. Args: twice: whether what survives in the loaded program is judged afresh."""
+    survey = survey_of(target, tests)
+    loaded = [mutant for mutant in chosen if can_exchange(target, mutant)]
+    verdicts = dict(zip(map(id, loaded), judge_loaded(target, loaded, survey, jobs), strict=True))
+    at_first = {id(mutant): verdicts.get(id(mutant), "") for mutant in chosen}
+    again = [mutant for mutant in chosen if not at_first[id(mutant)] or (twice and at_first[id(mutant)] == _SURVIVED)]
+    examples = _MORE_EXAMPLES if twice else _EXAMPLES
+    verdicts |= zip(map(id, again), judge_fresh(target, again, survey, jobs, examples), strict=True)
+    return [verdicts[id(mutant)] for mutant in chosen]
 
 
 def main(module: str, *arguments: str) -> None:
-    tests = [argument for argument in arguments if not argument[0].isdigit()]
-    lines = {int(argument) for argument in arguments if argument.isdigit()}
-    step = next((int(argument[2:]) for argument in arguments if argument.startswith("1/")), 1)
-    file = Path(module.replace(".", "/") + ".py").resolve()
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    if not survives(Loader(module, file, compile(tree, file, "exec")), tests):
-        sys.exit("the tests do not pass as it is")
-    count = survivors = 0
-    for line, what, place, change in itertools.islice(mutants(tree), step // 2, None, step):
-        if lines and line not in lines:
-            continue
-        code = compile(mutate(tree, place, change), file, "exec")
-        count += 1
-        if survives(Loader(module, file, code), tests):
-            survivors += 1
-            print(f"{file.name}:{line}: {what}", flush=True)  # noqa: T201 - a tool for people
-    print(f"{count} mutants, {survivors} survived")  # noqa: T201
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    own, others = arguments[:end], list(arguments[end + 1 :])
+    tests = [argument for argument in own if not argument[0].isdigit() and argument[0] != "-"]
+    lines = {int(argument) for argument in own if argument.isdigit()}
+    step = next((int(argument[2:]) for argument in own if argument.startswith("1/")), 1)
+    jobs = next((int(argument[2:]) for argument in own if argument.startswith("-j")), 1)
+    for name in _HEAVY:
+        importlib.import_module(name)
+    began = time.monotonic()
+    target = Target.of(module)
+    chosen = [mutant for mutant in list(mutants(target.tree))[step // 2 :: step] if not lines or mutant.line in lines]
+    verdicts = judge(target, chosen, tests, jobs, twice=True)
+    left = [index for index, verdict in enumerate(verdicts) if verdict == _SURVIVED]
+    if others and left:
+        for index, verdict in zip(
+            left, judge(target, [chosen[index] for index in left], others, jobs, twice=False), strict=True
+        ):
+            verdicts[index] = verdict if verdict == _SURVIVED else _INDIRECT
+    for mutant, verdict in zip(chosen, verdicts, strict=True):
+        if verdict != _KILLED:
+            print(f"{verdict}: {target.file.name}:{mutant.line}: {mutant.what}")  # noqa: T201 - a tool for people
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in (_KILLED, _SLOW, _INDIRECT, _SURVIVED))
+    print(f"{len(chosen)} mutants: {counts} ({time.monotonic() - began:.0f} s)")  # noqa: T201
 
 
 if __name__ == "__main__":

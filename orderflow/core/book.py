@@ -262,7 +262,7 @@ class Book:
         self.coverage = Coverage()
         self._policy = policy
         self._contradicted_ns: int | None = None  # crossed or locked since
-        self._unsure_ns: int | None = None  # not live since, for the time to recover
+        self._unsure_ns: int | None = None  # when it last ceased to be live, for the time to recover
         self._asked = False  # a resync was asked for and has not gone out yet
 
     # --- messages
@@ -325,11 +325,11 @@ class Book:
         counters = self.counters
         if update.u == 1:  # a restart must come as a snapshot (bybit-v5.md 3.1 rule 3)
             return self._refuse("restart", update.mono_ns)
-        expected = self.u + 1 if self.u is not None else None
-        if expected is not None and update.u < expected:
+        assert self.u is not None  # it is chained
+        missed = update.u - self.u - 1
+        if missed < 0:
             counters.duplicates += 1
             return _NOTHING
-        missed = update.u - expected if expected is not None else 0
         counters.gaps += 1
         counters.missed += missed
         if not self._policy.strict_sequence:
@@ -381,7 +381,6 @@ class Book:
 
     def link_down(self, reason: str, mono_ns: int) -> tuple[Output, ...]:
         self.chained = False
-        self._asked = False
         self._contradicted_ns = None
         if self.state is BookState.EMPTY:  # never was up, or one more attempt failed: the newest reason counts
             self.reason = reason
@@ -389,7 +388,6 @@ class Book:
 
     def close(self, reason: str, mono_ns: int, detail: str = "") -> tuple[Output, ...]:
         self.chained = False
-        self._asked = False
         return self._become(BookState.CLOSED, reason, mono_ns, detail)
 
     def check(self, mono_ns: int) -> tuple[Output, ...]:
@@ -416,7 +414,6 @@ class Book:
             return _NOTHING
         if state is LIVE and self._unsure_ns is not None:
             detail = f"after {(mono_ns - self._unsure_ns) / 1e9:.3f} s"
-            self._unsure_ns = None
         elif old is LIVE:
             self._unsure_ns = mono_ns
         self.state = state

@@ -183,6 +183,11 @@ def test_the_shortest_durations_need_a_second_tick(for_s: float) -> None:
     assert run(make_rule(for_s=for_s), [0.9, 0.9], step_s=0.1) == [(1, RAISE)]
 
 
+@pytest.mark.parametrize(("ms", "raised"), [(29, []), (30, [(1, RAISE)])])
+def test_a_duration_below_the_shortest_interval_has_lasted_after_half_of_it(ms: int, raised: list[Any]) -> None:
+    assert run(make_rule(for_s=0.06), [0.9, 0.9], step_s=ms / 1000) == raised
+
+
 @pytest.mark.parametrize("jump_ms", [3_600_000, -3_600_000])
 @given(at=st.integers(1, 30), values=st.lists(st.sampled_from([0.9, 0.5, 0.7, None]), min_size=31, max_size=31))
 def test_a_wall_clock_that_is_set_neither_makes_nor_ends_nor_lengthens_an_alert(
@@ -335,6 +340,14 @@ def test_how_long_it_lasted_counts_from_the_breach() -> None:
     assert (state.raised, state.lasted_ms) == (False, 13_000)
 
 
+def test_an_alert_that_lasts_for_days_is_timed_to_the_millisecond() -> None:
+    state, rule = RuleState(), make_rule()
+    days_ms = 5 * 86_400_000 + 1
+    for ms, value in ((0, 0.9), (days_ms, 0.1)):
+        state.step(rule, ms * 1_000_000, value)
+    assert (state.raised, state.lasted_ms) == (False, days_ms)
+
+
 @pytest.mark.parametrize(("base_coin", "unit"), [("BTC", "BTC"), ("", "base coin")])
 def test_a_unit_may_be_the_instruments_coin(base_coin: str, unit: str) -> None:
     rule = make_rule(clear_at=None, unit="{base_coin}/s")
@@ -344,4 +357,4 @@ def test_a_unit_may_be_the_instruments_coin(base_coin: str, unit: str) -> None:
 
 
 def test_the_time_of_a_tick_is_no_metric() -> None:
-    assert "ts" not in metric_names()
+    assert {"ts", "mono_ns"}.isdisjoint(metric_names())

@@ -108,6 +108,8 @@ def test_deleting_an_unknown_level_changes_nothing_and_is_counted() -> None:
     assert book.counters.unknown_deletes == 2
     assert book.levels.top_bids(9) == BIDS
     assert book.state is BookState.LIVE
+    assert book.apply(update(12, [], [(200.0, 0.0)])) == book.apply(update(13, [(99.0, 4.0)])) == ()
+    assert book.counters.unknown_deletes == 3, "a side that is not told of has none"
 
 
 # --- sequence
@@ -115,7 +117,7 @@ def test_deleting_an_unknown_level_changes_nothing_and_is_counted() -> None:
 
 def test_a_book_is_live_from_its_snapshot_on() -> None:
     book = Book(BTC, 50, BookPolicy())
-    assert book.state is BookState.EMPTY
+    assert (book.state, book.reason) == (BookState.EMPTY, "start")
     assert states(book.syncing("subscribe", 0)) == [BookState.SYNCING]
     assert book.apply(update(4, [(1.0, 1.0)])) == ()
     assert book.counters.early_deltas == 1
@@ -184,6 +186,7 @@ def test_a_delta_with_u_1_is_not_trusted() -> None:
 def test_a_snapshot_in_mid_stream_replaces_and_numbering_starts_from_it(u: int) -> None:
     book = live_book()
     assert book.apply(update(u, [(50.0, 1.0)], [(51.0, 1.0)], snapshot=True)) == ()
+    assert (book.u, book.seq) == (u, u * 7)
     assert book.levels.top_bids(9) == [(50.0, 1.0)]
     assert book.counters.restarts == (u == 1)
     assert book.apply(update(u + 1, [(49.0, 1.0)])) == ()
@@ -313,7 +316,7 @@ def test_silence_is_probed_once_and_ends_with_anything_new() -> None:
     book = live_book()
     assert book.check(60 * S) == ()
     outputs = book.check(60 * S + 1)
-    assert (states(outputs), resyncs(outputs)) == ([BookState.STALE], ["silent"])
+    assert (states(outputs), resyncs(outputs), book.reason) == ([BookState.STALE], ["silent"], "silent")
     assert book.check(99 * S) == ()
     assert book.syncing("silent", 99 * S) == (), "nothing new is known: it stays stale"
     assert states(book.apply(update(11, [(99.0, 2.0)], at=100 * S))) == [BookState.LIVE]
