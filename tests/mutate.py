@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _HEAVY = ("msgspec", "sortedcontainers", "trio.testing", "trio_websocket")
 _EXAMPLES = 20
 _MORE_EXAMPLES = 100
-_DATA_BYTES = 4 << 30
+_DATA_BYTES = 1 << 30
 _SURVIVED, _KILLED, _SLOW, _INDIRECT = "survived", "killed", "took too long", "killed by others only"
 
 
