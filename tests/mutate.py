@@ -153,26 +153,39 @@ class Surveyor(Quiet):
         return self._trace
 
 
-class Fresh(Quiet):
+class Limited(Quiet):
+    """No test takes far more processor time than it did with the module as it is; that kills the whole process."""
+
+    def __init__(self, survey: Survey, examples: int = _EXAMPLES) -> None:
+        super().__init__(examples)
+        self._survey = survey
+        self._longer = examples / _EXAMPLES
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        seconds = self._survey[item.nodeid].seconds * self._longer
+        limit = round(time.process_time() + 5 + 5 * seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+
+
+class Fresh(Limited):
     """All tests, those first that run the line, or at least the module, and of these the quickest."""
 
     def __init__(self, survey: Survey, line: int, examples: int) -> None:
-        super().__init__(examples)
-        self._survey = survey
+        super().__init__(survey, examples)
         self._line = line
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = in_order(items, self._survey, self._line)
 
 
-class Judge(Quiet):
+class Judge(Limited):
     """Puts one mutant after the other into the loaded program, each in a child of its own."""
 
     def __init__(self, target: Target, chosen: list[Mutant], survey: Survey, jobs: int) -> None:
-        super().__init__()
+        super().__init__(survey)
         self._target = target
         self._chosen = chosen
-        self._survey = survey
         self._jobs = jobs
         self.verdicts: list[str] = []
 
@@ -244,8 +257,6 @@ class Child:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 1)
             os.dup2(null, 2)
-            cpu_s = round(10 + 4 * seconds)
-            resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
             resource.setrlimit(resource.RLIMIT_DATA, (_DATA_BYTES, _DATA_BYTES))
             result = 1
             try:
