@@ -368,6 +368,31 @@ def test_neither_byte_of_the_length_counts_for_the_other(declared: int) -> None:
     assert read_by_read(struct.pack("!BBH", 0x81, 126, declared) + b"x" * 0x101) == Outcome([], b"", None, False)
 
 
+@pytest.mark.parametrize("declared", [0x00C8, 0x01C8, 0x7DC8])
+def test_the_form_of_the_length_is_no_part_of_it(declared: int) -> None:
+    """The read is as long as if the octet that says how the length is written were the first of the length."""
+    read = struct.pack("!BBH", 0x81, 126, declared) + b"\x0a" * 0x7EC8
+    assert read_by_read(read, limit=1 << 16) == Outcome([b"\x0a" * declared], b"", 1002, False)
+
+
+@pytest.mark.parametrize(
+    ("head", "refused"),
+    [(0x01, None), (0x80, 1002), (0x82, 1003), (0x83, 1002), (0x88, 1002), (0x89, 1002), (0x91, 1002), (0xC1, 1002)],
+)
+def test_a_read_that_is_one_frame_of_something_else(head: int, refused: int | None) -> None:
+    read = bytes((head, 126)) + struct.pack("!H", 200) + b"x" * 200
+    assert read_by_read(read) == Outcome([], b"", refused, False)
+
+
+def test_a_read_that_is_one_masked_frame() -> None:
+    assert read_by_read(struct.pack("!BBH", 0x81, 0xFE, 200) + b"x" * 200) == Outcome([], b"", 1002, False)
+
+
+def test_a_read_of_very_many_short_messages() -> None:
+    texts = [b"%d" % number for number in range(100_000, 110_000)]
+    assert read_by_read(b"".join(frame(TEXT, text) for text in texts), limit=1 << 20).messages == texts
+
+
 def test_a_read_that_is_one_frame_where_none_may_be() -> None:
     whole = frame(TEXT, b"x" * 200)
     assert read_by_read(frame(TEXT, b"a", fin=False), whole) == Outcome([], b"", 1002, False)

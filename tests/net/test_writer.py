@@ -115,7 +115,7 @@ async def test_waking_up_while_it_sends_is_not_forgotten(autojump_clock: trio.te
     assert run.sent == [(0, "a"), (0, "b")]
 
 
-@pytest.mark.parametrize("late_s, forgiven", [(0.9, False), (1.1, True), (3600, True)])
+@pytest.mark.parametrize("late_s, forgiven", [(0.9, False), (1.0, False), (1.1, True), (3600, True)])
 async def test_only_who_stood_still_is_forgiving(
     autojump_clock: trio.testing.MockClock, late_s: float, forgiven: bool
 ) -> None:
@@ -142,6 +142,14 @@ async def test_the_reader_has_its_turn_before_a_verdict(autojump_clock: trio.tes
             nursery.start_soon(read, 5)
             await run.over(6)
     assert order == ["verdict", "read", "verdict"] * 20
+
+
+async def test_woken_before_it_runs_it_looks_as_it_would_have(autojump_clock: trio.testing.MockClock) -> None:
+    script = Script((2, "b"))
+    run = Run(script)
+    run.writer.wake()
+    await run.over(3)
+    assert (run.sent, script.looked) == ([(2, "b")], [0, 2])
 
 
 async def test_what_sending_raises_ends_it(autojump_clock: trio.testing.MockClock) -> None:
