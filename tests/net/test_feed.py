@@ -354,6 +354,28 @@ async def test_books_leave_live_with_the_link_and_start_afresh(autojump_clock: C
     assert bench.engine.books[A].counters.reconnects == 1
 
 
+@pytest.mark.parametrize("passes", range(6))
+async def test_nothing_of_a_link_comes_behind_its_loss(autojump_clock: Clock, passes: int) -> None:
+    """A snapshot that is read in the moment of the verdict must not make a book live whose link is gone."""
+
+    async def speak_up(session: Session) -> None:
+        await session.hear()
+        verdict_s = trio.current_time() + 30
+        await trio.sleep(15)
+        await session.say(*(book(topic, 7, snapshot=True) for topic in TOPIC.values()))  # frames, but no pong
+        await trio.sleep_until(verdict_s)
+        for _ in range(passes):  # of the scheduler; it shuffles
+            await trio.lowlevel.checkpoint()
+        await session.say(*(book(topic, 7, snapshot=True) for topic in TOPIC.values()))
+
+    for _ in range(6):
+        bench = Bench(speak_up, ConnectFailed("x"))
+        await bench.over(30.5)
+        assert bench.of(LinkDown)
+        assert isinstance(bench.events[-1], LinkDown)
+        assert {model.state for model in bench.engine.books.values()} == {BookState.EMPTY}
+
+
 @pytest.mark.parametrize("spoil", [b"\x83\x00", b"\x81\x02\xff\xfe"])
 async def test_books_leave_live_at_once_though_the_goodbye_takes_its_time(autojump_clock: Clock, spoil: bytes) -> None:
     """The peer keeps the connection open and says nothing more, so closing takes its whole second."""
