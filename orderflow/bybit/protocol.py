@@ -177,12 +177,8 @@ class FeedProtocol:
                 events.append(item)
             elif isinstance(item, WireReply):
                 self._reply(item, mono_ns, events)
-            elif item is None:
+            else:  # the topic table holds books only
                 self._unknown += 1
-            elif isinstance(item, list):
-                events.extend(item)
-            else:
-                events.append(item)
         return events
 
     def resync(self, doubts: Iterable[tuple[InstrumentId, str]], mono_ns: int) -> list[Event]:
@@ -347,7 +343,7 @@ class FeedProtocol:
         request_id = str(reply.req_id or reply.reqId)
         refused = reply.success is False or reply.retCode not in (None, 0)
         request = self._requests.pop(request_id, None)
-        if request is None and refused and not request_id:
+        if refused and not request_id:
             request = self._only_request(reply.op)
         if request is None:
             self._unknown += 1

@@ -339,6 +339,15 @@ def test_time_to_recover_is_told() -> None:
     (change,) = book.apply(update(40, BIDS, ASKS, snapshot=True, at=S + S // 4))
     assert isinstance(change, BookStateChanged)
     assert change.detail == "after 0.250 s"
+    (change, _) = book.apply(update(50, at=9 * S))
+    assert isinstance(change, BookStateChanged)
+    assert change.detail == "9 missed before u 50"
+    (change,) = book.syncing("gap", 10 * S)
+    assert isinstance(change, BookStateChanged)
+    assert change.detail == ""
+    (change,) = book.apply(update(60, BIDS, ASKS, snapshot=True, at=11 * S))
+    assert isinstance(change, BookStateChanged)
+    assert change.detail == "after 2.000 s"
 
 
 def test_an_empty_side_is_a_book() -> None:

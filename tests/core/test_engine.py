@@ -6,6 +6,8 @@ import msgspec
 import pytest
 
 from orderflow.core.engine import Engine
+from orderflow.core.latency import STAMPS_FOLD_AT
+from orderflow.core.policy import BookPolicy, MetricsPolicy
 from orderflow.core.text import plain_decimal
 from orderflow.core.types import (
     BookState,
@@ -135,6 +137,41 @@ def test_a_clock_that_was_set_moves_the_offset_and_spoils_no_latency(by_s: int) 
     assert tick.latency_negative == 0
 
 
+@pytest.mark.parametrize("by_ms", [600.0, -600.0])
+def test_a_message_has_the_offset_it_came_nearer_to(by_ms: float) -> None:
+    """The two clocks are not read at once: what lies between them differs from message to message."""
+    engine = started()
+    engine.apply(ClockOffset(offset_ms=0.0, error_ms=2.5, mono_ns=0))
+    ticks(engine)
+    for u, (step_ms, apart_ms) in enumerate([(0.0, 0.0), (0.0, 250.0), (by_ms, -250.0), (by_ms, 0.0)], start=11):
+        recv_ms = 2045 + step_ms + (apart_ms if by_ms > 0 else -apart_ms)
+        engine.apply(BookUpdate(LINEAR, 50, False, [], [], u, 8, 2000, None, round(recv_ms * 1e6), S))
+    engine.apply(ClockStepped(by_ms=by_ms, recv_ns=round((2045 + by_ms) * 1e6), mono_ns=S))
+    hop = ticks(engine)[LINEAR].hops.gateway_to_socket
+    assert (hop.count, hop.max) == (4, pytest.approx(45 + 250, rel=0.01))
+    assert engine.clock_offset is not None
+    assert engine.clock_offset.offset_ms == by_ms
+
+
+def test_no_message_is_lost_that_came_in_the_middle_of_a_step() -> None:
+    engine = started()
+    ticks(engine)
+    engine.apply(BookUpdate(LINEAR, 50, False, [], [], 11, 8, 2000, None, 2_300_000_000, S))
+    engine.apply(ClockStepped(by_ms=600.0, recv_ns=2_600_000_000, mono_ns=S))
+    assert ticks(engine)[LINEAR].hops.gateway_to_socket.count == 1
+
+
+def test_messages_before_an_offset_are_measured_with_the_one_before() -> None:
+    engine = started()
+    ticks(engine)
+    for u, offset_ms in ((11, 500.0), (12, -300.0)):
+        engine.apply(BookUpdate(LINEAR, 50, False, [], [], u, 8, 2000, None, 2_045_000_000, S))
+        engine.apply(ClockOffset(offset_ms=offset_ms, error_ms=2.5, mono_ns=S))
+    tick = ticks(engine)[LINEAR]
+    assert (tick.hops.gateway_to_socket.count, tick.hops.gateway_to_socket.max, tick.latency_negative) == (2, 45, 1)
+    assert (engine.offsets.count, engine.offsets.maximum) == (2, 500_000)
+
+
 def test_a_clock_that_was_set_is_nothing_to_an_offset_nobody_knows() -> None:
     engine = started()
     assert engine.apply(ClockStepped(by_ms=5000.0, recv_ns=S, mono_ns=S)) == ()
@@ -155,6 +192,58 @@ def test_percentiles_are_of_the_interval_and_totals_of_the_run() -> None:
     assert engine.total_latency().gateway_to_socket.count == 2
 
 
+def test_every_hop_is_summed_up_over_books_and_intervals() -> None:
+    """What ended with a tick, and what runs still."""
+    now_ns = 0
+    engine = Engine([(LINEAR, 50), (SPOT, 50)], clock=lambda: now_ns)
+    for key in (LINEAR, SPOT):
+        engine.apply(Syncing(instrument=key, reason="subscribe", mono_ns=0))
+        now_ns = 40_000
+        engine.apply(snapshot(key, at=10_000))
+    now_ns = 5_000_000
+    engine.apply(TickDue(recv_ns=S, mono_ns=2_000_000))
+    now_ns = 100_000 + 6_000_000
+    engine.apply(BookUpdate(SPOT, 50, False, [], [], 11, 8, 1000, 980, S, 6_000_000))
+    hops = engine.total_latency()
+    counts = (hops.engine_to_gateway.count, hops.gateway_to_socket.count, hops.socket_to_book.count)
+    assert (*counts, hops.book_to_metrics.count) == (3, 3, 3, 2)
+    assert hops.engine_to_gateway.max == pytest.approx(20, rel=0.01)
+    assert (hops.socket_to_book.p50, hops.socket_to_book.max) == pytest.approx((0.03, 0.1), rel=0.01)
+    assert hops.book_to_metrics.max == 3
+    assert engine.total_latency() == hops, "to look changes nothing"
+
+
+def test_stamps_do_not_pile_up_between_ticks_and_all_of_them_count() -> None:
+    engine = started()
+    for u in range(11, 1011):
+        engine.apply(BookUpdate(LINEAR, 50, False, [], [], u, 8, 1000, 999, S, S))
+        assert len(engine.books[LINEAR].hops.stamps) < STAMPS_FOLD_AT
+    assert ticks(engine)[LINEAR].hops.gateway_to_socket.count == 1001
+
+
+def test_resyncs_are_counted_by_reason() -> None:
+    engine = started(LINEAR, SPOT)
+    for reason in ("gap", "retry", "gap", "silent", "subscribe"):
+        engine.apply(Syncing(instrument=SPOT, reason=reason, mono_ns=0))
+    assert engine.resyncs == {LINEAR: {}, SPOT: {"gap": 2, "silent": 1}}
+
+
+def test_the_policies_are_obeyed() -> None:
+    policies = BookPolicy(strict_sequence=False), MetricsPolicy(levels=1, band_bps=50.0)
+    engine = Engine([(LINEAR, 50)], *policies)
+    engine.apply(Syncing(instrument=LINEAR, reason="subscribe", mono_ns=0))
+    engine.apply(BookUpdate(LINEAR, 50, True, [(99.0, 1.0), (98.0, 9.0)], ASKS, 10, 7, 1000, 999, 0, 0))
+    assert engine.apply(BookUpdate(LINEAR, 50, False, [(97.0, 1.0)], [], 13, 8, 1000, 999, S, S)) == ()
+    tick = ticks(engine)[LINEAR]
+    assert (tick.live, tick.liquidity, tick.band_bps, tick.counters.gaps) == (True, 4.0, 50.0, 1)
+
+
+def test_the_age_of_a_book_is_that_of_its_last_message() -> None:
+    engine = started()
+    engine.apply(BookUpdate(LINEAR, 50, False, [], [], 11, 8, 1000, 999, S, 7 * S))
+    assert ticks(engine, mono_ns=59 * S + 1_234_567)[LINEAR].book_age_ms == 52_001.235
+
+
 def test_facts_say_precision_and_coin() -> None:
     engine = started()
     engine.apply(
@@ -170,6 +259,23 @@ def test_facts_say_precision_and_coin() -> None:
     )
     tick = ticks(engine)[LINEAR]
     assert (tick.base_coin, tick.price_decimals) == ("BTC", 2)
+
+
+def test_events_that_only_teach_have_no_output() -> None:
+    engine = started()
+    facts = Instrument(
+        id=LINEAR,
+        base_coin="BTC",
+        quote_coin="USDT",
+        tick_size="0.10",
+        lot_size="0.001",
+        price_decimals=2,
+        size_decimals=3,
+    )
+    up = LinkUp(link="linear", instruments=(LINEAR,), mono_ns=0)
+    offset = ClockOffset(offset_ms=1.0, error_ms=1.0, mono_ns=0)
+    assert engine.apply_all([facts, up, offset]) == []
+    assert [engine.apply(event) for event in (facts, up, offset)] == [(), (), ()]
 
 
 def test_reconnects_count_from_the_second_link_on() -> None:
