@@ -9,7 +9,7 @@ One owner drives it: call `data_to_send` after every other call, and `on_time` n
 from __future__ import annotations
 
 import enum
-from collections import deque
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 TOPICS_PER_REQUEST: Final = 10  # spot's limit
 _ALREADY: Final = "error:already subscribed"
+_PROBE: Final = "silent"  # the reason of a resync that only asks whether a topic is still alive
 
 
 class TopicState(enum.Enum):
@@ -55,7 +56,7 @@ class _Topic:
         "unanswered",
     )
 
-    def __init__(self, name: str, instrument: InstrumentId) -> None:
+    def __init__(self, name: str, instrument: InstrumentId, resyncs_ns: deque[int]) -> None:
         self.name = name
         self.instrument = instrument
         self.state = TopicState.WANTED
@@ -64,7 +65,7 @@ class _Topic:
         self.snapshot_due_ns: int | None = None
         self.resync_due_ns: int | None = None  # a resync waits for its turn
         self.retry_ns: int | None = None
-        self.resyncs_ns: deque[int] = deque()  # when resyncs went out, the last minute
+        self.resyncs_ns = resyncs_ns  # when resyncs went out, the last minute
 
 
 class _Request:
@@ -94,7 +95,8 @@ class FeedProtocol:
     """One connection of one category.
 
     Args: link: its name in logs and counters; books: (instrument, depth), all of `category`;
-        on_refused: told why each message was refused that cannot be used.
+        on_refused: told why each message was refused that cannot be used; resyncs_ns: when each book was resynced
+        lately, over all its connections: six a minute are six a minute, however often the link is opened.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class FeedProtocol:
         books: Sequence[tuple[InstrumentId, int]],
         policy: LinkPolicy,
         on_refused: Callable[[WireError], object] = bool,
+        resyncs_ns: defaultdict[InstrumentId, deque[int]] | None = None,
     ) -> None:
         self.link = link
         self._on_refused = on_refused
@@ -112,8 +115,9 @@ class FeedProtocol:
         table = TopicTable(category, learn=False)
         self._topics: dict[str, _Topic] = {}
         self._by_instrument: dict[InstrumentId, _Topic] = {}
+        past = resyncs_ns if resyncs_ns is not None else defaultdict[InstrumentId, deque[int]](deque)
         for instrument, depth in books:
-            topic = _Topic(table.add_book(instrument, depth), instrument)
+            topic = _Topic(table.add_book(instrument, depth), instrument, past[instrument])
             self._topics[topic.name] = topic
             self._by_instrument[instrument] = topic
         self._leaving: set[InstrumentId] = set()  # whose topic is LEAVING
@@ -316,7 +320,10 @@ class FeedProtocol:
             topic.resync_due_ns = None
             return True
         if topic.snapshot_due_ns is not None and mono_ns >= topic.snapshot_due_ns:
+            asked_ns = topic.snapshot_due_ns - seconds_to_ns(self._policy.snapshot_timeout_s)
             topic.snapshot_due_ns = None
+            if topic.reason == _PROBE and self.last_data_ns is not None and self.last_data_ns > asked_ns:
+                return False  # the rest runs: one silent topic is no reason to take the link from it
             topic.unanswered += 1
             if topic.unanswered > 1:
                 raise SyncFailed(f"{topic.name} was asked for twice and sent no snapshot", reason="snapshot")

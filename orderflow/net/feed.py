@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict, deque
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -93,6 +94,7 @@ class Feed:
         self._current: _Connection | None = None  # while it is open
         self._past: list[ProtocolStatistics] = []
         self._losses: dict[str, int] = {}
+        self._resyncs_ns: defaultdict[InstrumentId, deque[int]] = defaultdict(deque)  # lately
         self._connects = 0
 
     async def run(
@@ -140,7 +142,7 @@ class Feed:
 
     async def _run_link(self, health: LinkHealth, up: Callable[[], None]) -> NoReturn:
         """One connection, from dialling to its loss. Raises: TransientFeedError, alone or in a group."""
-        protocol = FeedProtocol(self.link, self._category, self._books, self._policy, self._refused)
+        protocol = FeedProtocol(self.link, self._category, self._books, self._policy, self._refused, self._resyncs_ns)
         tap = self._make_tap() if self._make_tap is not None else None
         connection = _Connection(protocol, self._queue, self._clock, tap)
         reason = "closed"

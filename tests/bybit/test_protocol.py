@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,11 +42,19 @@ def linear(symbol: str) -> InstrumentId:
 class Link:
     """A protocol, its clock, and every frame it wanted to send."""
 
-    def __init__(self, *symbols: str, policy: LinkPolicy = POLICY, depth: int = 50, at_s: float = 100.0) -> None:
+    def __init__(
+        self,
+        *symbols: str,
+        policy: LinkPolicy = POLICY,
+        depth: int = 50,
+        at_s: float = 100.0,
+        resyncs_ns: defaultdict[InstrumentId, deque[int]] | None = None,
+    ) -> None:
         self.now_ns = round(at_s * NS)
         self.keys = [linear(symbol) for symbol in symbols or ("A",)]
         self.depth = depth
-        self.protocol = FeedProtocol("linear", Category.LINEAR, [(key, depth) for key in self.keys], policy)
+        books = [(key, depth) for key in self.keys]
+        self.protocol = FeedProtocol("linear", Category.LINEAR, books, policy, resyncs_ns=resyncs_ns)
         self.events: list[Event] = self.protocol.opened(self.now_ns)
         self.requests: list[dict[str, Any]] = []
         self._collect()
@@ -376,8 +385,8 @@ def test_a_refusal_in_the_trade_dialect_is_a_refusal() -> None:
 # --- resync
 
 
-def synced(*symbols: str, policy: LinkPolicy = POLICY) -> Link:
-    link = Link(*symbols, policy=policy)
+def synced(*symbols: str, **link_options: Any) -> Link:
+    link = Link(*symbols, **link_options)
     for key in link.keys:
         link.snapshot(key.symbol)
     link.acked(link.requests)
@@ -627,6 +636,49 @@ def test_a_resync_for_want_of_a_snapshot_waits_for_its_turn_too() -> None:
     link.acked(link.resync())
     assert link.advance(1.9) == []
     assert ops(link.advance(0.2))[:1] == [("unsubscribe", ["A"])]
+
+
+def test_a_silent_topic_among_busy_ones_does_not_take_the_link_from_them() -> None:
+    link = synced("A", "B")
+    link.acked(link.resync("A", "silent"))
+    link.advance(9)
+    link.receive(book(link.topic("B"), 11))
+    link.take_events()
+    assert {op for op, _ in ops(link.advance(500))} == {"ping"}
+    assert link.take_events() == []
+    assert ops(link.resync("A", "silent")) == [("unsubscribe", ["A"])]
+
+
+def test_a_silent_topic_alone_is_resynced_once_more_and_then_ends_the_link() -> None:
+    link = synced("A", "B")
+    link.acked(link.resync("A", "silent"))  # the last word of B came in the same moment: too early to count
+    assert ops([frame for frame in link.advance(10) if frame["op"] != "ping"]) == [("unsubscribe", ["A"])]
+    with pytest.raises(SyncFailed) as caught:
+        link.advance(20)
+    assert caught.value.reason == "snapshot"
+
+
+def test_resyncs_are_counted_over_all_connections_of_a_link() -> None:
+    past: defaultdict[InstrumentId, deque[int]] = defaultdict(deque)
+    link = synced("A", "B", resyncs_ns=past)
+    for _ in range(6):
+        resync_fully(link)
+        link.advance(1)
+    later = synced("A", "B", resyncs_ns=past, at_s=link.now_ns / NS + 1)
+    assert ops(later.resync("B")) == [("unsubscribe", ["B"])]
+    with pytest.raises(SyncFailed):
+        later.resync("A")
+    much_later = synced("A", "B", resyncs_ns=past, at_s=link.now_ns / NS + 61)
+    assert ops(much_later.resync("A")) == [("unsubscribe", ["A"])]
+
+
+def test_a_resync_right_after_the_last_connections_waits_for_its_turn() -> None:
+    past: defaultdict[InstrumentId, deque[int]] = defaultdict(deque)
+    link = synced("A", resyncs_ns=past)
+    link.resync()
+    later = synced("A", resyncs_ns=past, at_s=link.now_ns / NS + 0.4)
+    assert later.resync() == []
+    assert ops(later.advance(0.7)) == [("unsubscribe", ["A"])]
 
 
 def test_a_delta_is_no_snapshot() -> None:

@@ -8,7 +8,7 @@ unanswered, and no subscribe for a topic that the exchange holds as subscribed.
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import defaultdict, deque
 from typing import Any
 
 from hypothesis import settings
@@ -112,12 +112,13 @@ class Conversation(RuleBasedStateMachine):
         self.engine = Engine(BOOKS, BookPolicy())
         self.queue: deque[Event] = deque()
         self.hurt: set[str] = set()  # topics of which messages were lost: right again with the next change only
+        self.resyncs_ns: defaultdict[InstrumentId, deque[int]] = defaultdict(deque)
         self.open()
 
     def open(self) -> None:
         self.lost: TransientFeedError | None = None
         self.unanswered: set[str] = set()  # topics with an unsubscribe that was neither answered nor given up
-        self.protocol = FeedProtocol("linear", Category.LINEAR, BOOKS, LinkPolicy())
+        self.protocol = FeedProtocol("linear", Category.LINEAR, BOOKS, LinkPolicy(), resyncs_ns=self.resyncs_ns)
         self.queue.extend(self.protocol.opened(self.now_ns))
         self.send()
 
