@@ -25,6 +25,8 @@ from orderflow.core.types import (
     LinkUp,
     MetricsTick,
     ResyncNeeded,
+    Started,
+    Stopping,
     Syncing,
     TickDue,
     TimerDue,
@@ -291,6 +293,25 @@ def test_a_gap_is_told_and_asks_for_a_resync() -> None:
     change, ask = engine.apply(BookUpdate(LINEAR, 50, False, [], [], 13, 8, 1000, 999, S, S))
     assert isinstance(change, BookStateChanged)
     assert ask == ResyncNeeded(instrument=LINEAR, reason="gap")
+
+
+def test_the_events_of_a_read_give_their_outputs_in_order() -> None:
+    engine = Engine([(LINEAR, 50)])
+    gap = BookUpdate(LINEAR, 50, False, [], [], 13, 8, 1000, 999, S, S)
+    told = engine.apply_all([Syncing(instrument=LINEAR, reason="subscribe", mono_ns=0), snapshot(), gap])
+    states = [output.new for output in told if isinstance(output, BookStateChanged)]
+    assert states == [BookState.SYNCING, BookState.LIVE, BookState.SUSPECT]
+    assert told[3:] == [ResyncNeeded(instrument=LINEAR, reason="gap")]
+
+
+def test_the_figures_stand_still_from_the_stop_on() -> None:
+    engine = started()
+    engine.apply(Started(recv_ns=0, mono_ns=0))
+    (running,) = engine.quality(2 * S)
+    assert (running.symbol, running.messages, running.asked_s) == ("BTCUSDT", 1, 2.0)
+    engine.apply(Stopping(recv_ns=3 * S, mono_ns=3 * S))
+    (stopped,) = engine.quality(9 * S)
+    assert (stopped.messages, stopped.asked_s) == (1, 3.0)
 
 
 def test_events_the_monitor_has_no_use_for_are_harmless() -> None:
