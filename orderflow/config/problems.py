@@ -61,6 +61,8 @@ def mask_address(text: str, *, path: bool = False) -> str:
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return text.partition("://")[0] + "://" + MASK
+    if "@" in parts.path + parts.query + parts.fragment:  # a password with a / in it looks like host and path
+        return f"{parts.scheme}://{MASK}"
     netloc = f"{MASK}@{host}" if "@" in parts.netloc else host
     query = "&".join(f"{name.partition('=')[0]}={MASK}" for name in parts.query.split("&")) if parts.query else ""
     shown_path = f"/{MASK}" if path and parts.path.strip("/") else parts.path

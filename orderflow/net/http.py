@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _METHODS: Final = ("GET", "HEAD")
+_VERSIONS: Final = ("1.0", "1.1")
+_CLIENT: Final = "client"
 _TEXT: Final = "text/plain; charset=utf-8"
 _ALWAYS: Final = (
     (b"connection", b"close"),
@@ -48,7 +50,7 @@ class HttpStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What happened to clients since start."""
 
     served: int
-    refused: dict[str, int]  # by reason: host, origin, token, method, path, size, websocket, busy
+    refused: dict[str, int]  # by reason: host, origin, token, method, path, size, version, websocket, busy, request
     cut: int  # took too long
     failed: int  # ended by an error inside the HTTP library
 
@@ -85,6 +87,39 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True):
         return name in self.names or (name == own_address and _is_address(name))
 
 
+class _Client(trio.abc.HalfCloseableStream):
+    """One connection, as hypercorn is given it. Closing it ends all that hypercorn still waits for.
+
+    Without that, a client whose nonsense was refused would hold its place until the time was up.
+    """
+
+    def __init__(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+        self.socket = stream.socket
+        self.has_asked = False  # a request could be read
+        self.was_cut = False
+        self._stream = stream
+        self._scope = scope
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        self.drop()
+        await self._stream.aclose()
+
+    def drop(self) -> None:
+        self._scope.cancel()
+
+
 class HttpServer:
     """Serves pages on a listening socket until cancelled.
 
@@ -102,7 +137,7 @@ class HttpServer:
         self._config.errorlog = log
         self._config.include_server_header = False
         self._config.h11_max_incomplete_size = policy.max_request_bytes
-        self._config.keep_alive_timeout = policy.timeout_s
+        self._config.keep_alive_timeout = 2 * policy.timeout_s  # `_cut` comes first
         self._app = wrap_app(self._answer, 0, "asgi")  # type: ignore[arg-type] # its types know only TypedDicts
         self._open = self._served = self._cut_off = self._failed = 0
         self._refused: dict[str, int] = {}
@@ -126,27 +161,38 @@ class HttpServer:
         self._open += 1
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._cut, stream, nursery.cancel_scope)
-                await TCPServer(self._app, self._config, WorkerContext(None), ConnectionState({}), stream)  # type: ignore[arg-type] # plain TCP is meant to work
-                nursery.cancel_scope.cancel()
+                client = _Client(stream, nursery.cancel_scope)
+                nursery.start_soon(self._cut, client)
+                state = ConnectionState({_CLIENT: client})
+                await TCPServer(self._app, self._config, WorkerContext(None), state, client)  # type: ignore[arg-type] # any stream will do
+                client.drop()
+            if not (client.has_asked or client.was_cut):
+                self._count_refusal("request")
         except Exception as error:  # noqa: BLE001 - a client's nonsense and another's library: neither may end the program
             self._failed += 1
             log.warning("an HTTP connection failed: %s", escape_text(repr(error)))
         finally:
             self._open -= 1
 
-    async def _cut(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    async def _cut(self, client: _Client) -> None:
         """End a connection that takes too long. hypercorn shields its sending: only a closed socket ends that."""
         try:
             await trio.sleep(self._policy.timeout_s)
             self._cut_off += 1
-            scope.cancel()
+            client.was_cut = True
+            client.drop()
         finally:
-            stream.socket.close()
+            client.socket.close()
 
     # --- requests
 
     async def _answer(self, scope: dict[str, Any], receive: object, send: Send) -> None:
+        client: _Client = scope["state"][_CLIENT]
+        client.has_asked = True
+        if scope["http_version"] not in _VERSIONS:  # HTTP/2 would carry any number of requests at once
+            self._count_refusal("version")
+            client.drop()
+            return
         own_address = (scope.get("server") or ("",))[0]
         reason = self._guard.judge(scope["headers"], own_address)
         if scope["type"] == "websocket":

@@ -104,6 +104,9 @@ def test_check(folder: Folder) -> None:
         ("https://u:p@h:1/p", "https://***@h:1/p"),
         ("https://h/p?a=1&b&c=2#f", "https://h/p?a=***&b=***&c=***#***"),
         ("https://[::1/u:p@x", "https://***"),
+        ("https://u:p/w@h:1/p", "https://***"),
+        ("wss://u:p?w@h", "wss://***"),
+        ("wss://u:p#w@h", "wss://***"),
     ],
 )
 def test_addresses(text: str, masked: str) -> None:

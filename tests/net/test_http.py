@@ -181,9 +181,25 @@ async def test_websockets_and_http2_get_nothing() -> None:
     )
     async with serving() as served:
         assert (await served.ask(*upgrade))[0] == 403
-        answer = await served.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
-        assert BODY not in answer
         assert await served.ask() == (200, BODY)
+        assert served.server.statistics().refused == {"websocket": 1}
+
+
+@pytest.mark.parametrize("way", ["upgraded", "assumed"])
+async def test_http2_gets_nothing(way: str) -> None:
+    """One connection is one request, and HTTP/2 would carry any number."""
+    upgrade = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA")
+    path = b"/metrics"
+    block = b"\x82\x86\x44" + bytes([len(path)]) + path + b"\x41\x09localhost"  # GET, http, path, authority
+    headers = len(block).to_bytes(3, "big") + b"\x01\x05\x00\x00\x00\x01" + block
+    async with serving() as served:
+        with trio.fail_after(4):  # and not after `timeout_s` only
+            if way == "upgraded":
+                assert (await served.ask(*upgrade))[0] == 101
+            else:
+                await served.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0" + headers)
+        assert served.accepts == []
+        assert served.server.statistics().refused == {"version": 1}
 
 
 @pytest.mark.parametrize(
@@ -205,6 +221,9 @@ async def test_nonsense_ends_that_connection_only(data: bytes) -> None:
         answer = await served.send(data)
         assert not answer or answer[9:10] == b"4", answer[:200]
         assert await served.ask() == (200, BODY)
+        counts = served.server.statistics()
+        assert sum(counts.refused.values()) == 1
+        assert counts.served == 1
 
 
 async def test_slow_clients_are_cut_off_and_cost_the_others_nothing() -> None:
