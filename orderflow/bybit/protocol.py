@@ -32,6 +32,9 @@ TOPICS_PER_REQUEST: Final = 10  # spot's limit
 _ALREADY: Final = "error:already subscribed"
 _PROBE: Final = "silent"  # the reason of a resync that only asks whether a topic is still alive
 
+Resyncs = deque[tuple[int, str]]
+"""(monotonic ns, reason) of each resync of a book that went out lately."""
+
 
 class TopicState(enum.Enum):
     WANTED = enum.auto()  # to be subscribed with the next frames
@@ -49,14 +52,14 @@ class _Topic:
         "name",
         "reason",
         "resync_due_ns",
-        "resyncs_ns",
+        "resyncs",
         "retry_ns",
         "snapshot_due_ns",
         "state",
         "unanswered",
     )
 
-    def __init__(self, name: str, instrument: InstrumentId, resyncs_ns: deque[int]) -> None:
+    def __init__(self, name: str, instrument: InstrumentId, resyncs: Resyncs) -> None:
         self.name = name
         self.instrument = instrument
         self.state = TopicState.WANTED
@@ -65,7 +68,7 @@ class _Topic:
         self.snapshot_due_ns: int | None = None
         self.resync_due_ns: int | None = None  # a resync waits for its turn
         self.retry_ns: int | None = None
-        self.resyncs_ns = resyncs_ns  # when resyncs went out, the last minute
+        self.resyncs = resyncs  # when and why resyncs went out, the last minute
 
 
 class _Request:
@@ -95,8 +98,8 @@ class FeedProtocol:
     """One connection of one category.
 
     Args: link: its name in logs and counters; books: (instrument, depth), all of `category`;
-        on_refused: told why each message was refused that cannot be used; resyncs_ns: when each book was resynced
-        lately, over all its connections: six a minute are six a minute, however often the link is opened.
+        on_refused: told why each message was refused that cannot be used; resyncs: when (monotonic ns) and why each book
+        was resynced lately, over all its connections: six a minute are six a minute, however often the link is opened.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class FeedProtocol:
         books: Sequence[tuple[InstrumentId, int]],
         policy: LinkPolicy,
         on_refused: Callable[[WireError], object] = bool,
-        resyncs_ns: defaultdict[InstrumentId, deque[int]] | None = None,
+        resyncs: defaultdict[InstrumentId, Resyncs] | None = None,
     ) -> None:
         self.link = link
         self._on_refused = on_refused
@@ -115,7 +118,7 @@ class FeedProtocol:
         table = TopicTable(category, learn=False)
         self._topics: dict[str, _Topic] = {}
         self._by_instrument: dict[InstrumentId, _Topic] = {}
-        past = resyncs_ns if resyncs_ns is not None else defaultdict[InstrumentId, deque[int]](deque)
+        past = resyncs if resyncs is not None else defaultdict[InstrumentId, Resyncs](deque)
         for instrument, depth in books:
             topic = _Topic(table.add_book(instrument, depth), instrument, past[instrument])
             self._topics[topic.name] = topic
@@ -279,18 +282,19 @@ class FeedProtocol:
     def _may_leave(self, topic: _Topic, reason: str, mono_ns: int) -> bool:
         """Whether a resync may begin now. Not while one is under way; and one that comes too soon waits for its turn.
 
-        Raises: SyncFailed.
+        Raises: SyncFailed; for the reason `stall` where standstills of ours are among what spent the budget.
         """
         if topic.state not in (TopicState.SYNCED, TopicState.ASKED) or topic.resync_due_ns is not None:
             return False
         topic.reason = reason
-        sent = topic.resyncs_ns
-        while sent and mono_ns - sent[0] > 60 * NS:
+        sent = topic.resyncs
+        while sent and mono_ns - sent[0][0] > 60 * NS:
             sent.popleft()
         if len(sent) >= self._policy.resyncs_per_minute:
-            raise SyncFailed(f"{topic.name} was resynced {len(sent)} times in a minute, last for {reason}")
-        if sent and mono_ns - sent[-1] < seconds_to_ns(self._policy.resync_interval_s):
-            topic.resync_due_ns = sent[-1] + seconds_to_ns(self._policy.resync_interval_s)
+            what = f"{topic.name} was resynced {len(sent)} times in a minute, last for {reason}"
+            raise SyncFailed(what, reason="stall" if "stall" in (reason, *(why for _, why in sent)) else None)
+        if sent and mono_ns - sent[-1][0] < seconds_to_ns(self._policy.resync_interval_s):
+            topic.resync_due_ns = sent[-1][0] + seconds_to_ns(self._policy.resync_interval_s)
             return False
         return True
 
@@ -300,7 +304,7 @@ class FeedProtocol:
             topic.state = TopicState.LEAVING
             self._leaving.add(topic.instrument)
             topic.snapshot_due_ns = None
-            topic.resyncs_ns.append(mono_ns)
+            topic.resyncs.append((mono_ns, topic.reason))
         self._resyncs += len(topics)
         self._request("unsubscribe", topics, mono_ns)
         return [Syncing(instrument=topic.instrument, reason=topic.reason, mono_ns=mono_ns) for topic in topics]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 import msgspec
 import trio
 
-from orderflow.bybit.protocol import FeedProtocol, ProtocolStatistics
+from orderflow.bybit.protocol import FeedProtocol, ProtocolStatistics, Resyncs
 from orderflow.core.errors import TransientFeedError
 from orderflow.core.text import escape_text
 from orderflow.core.types import LinkDown
@@ -94,7 +94,7 @@ class Feed:
         self._current: _Connection | None = None  # while it is open
         self._past: list[ProtocolStatistics] = []
         self._losses: dict[str, int] = {}
-        self._resyncs_ns: defaultdict[InstrumentId, deque[int]] = defaultdict(deque)  # lately
+        self._resyncs: defaultdict[InstrumentId, Resyncs] = defaultdict(deque)  # lately
         self._connects = 0
 
     async def run(
@@ -142,7 +142,7 @@ class Feed:
 
     async def _run_link(self, health: LinkHealth, up: Callable[[], None]) -> NoReturn:
         """One connection, from dialling to its loss. Raises: TransientFeedError, alone or in a group."""
-        protocol = FeedProtocol(self.link, self._category, self._books, self._policy, self._refused, self._resyncs_ns)
+        protocol = FeedProtocol(self.link, self._category, self._books, self._policy, self._refused, self._resyncs)
         tap = self._make_tap() if self._make_tap is not None else None
         connection = _Connection(protocol, self._queue, self._clock, tap)
         reason = "closed"

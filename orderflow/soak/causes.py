@@ -1,7 +1,8 @@
 """No link is blamed for what it did not do: each loss the monitor tells has its cause in the exchange's own log.
 
 A program that was stopped or starved, or whose clock was set, is no cause: a loss that only this explains is a false
-verdict. An exchange that was starved is one, of silence: whoever waits for it does not get an answer in time.
+verdict, unless the program says itself that it was to blame. An exchange that was starved is one, of silence: whoever
+waits for it does not get an answer in time.
 """
 
 from __future__ import annotations
@@ -43,8 +44,12 @@ CAUSES: Final[dict[str, tuple[frozenset[str], float]]] = {
 
 
 _SILENT: Final = frozenset({"pong", "idle", "timeout", "snapshot", "send"})
-_STARVED_S: Final = 0.2  # of the last ...
-_DEADLINE_S: Final = 3.0
+_OWN: Final = "stall"
+_STARVED: Final = {  # reason -> (how many seconds before, of so many of them in a row, so many lost)
+    **dict.fromkeys(_SILENT, (3.0, 0.75, 0.25)),  # in the shortest of these deadlines an answer may be late by that
+    "unstable": (75.0, 1.5, 0.75),  # books that were silent for long are probed again and again
+    _OWN: (65.0, 1.0, 0.4),
+}
 
 
 def unexplained(
@@ -58,18 +63,28 @@ def unexplained(
         if not isinstance(change, LinkChanged) or change.state != "down" or not began_s <= at_s <= ended_s:
             continue
         names, window_s = CAUSES.get(change.reason, (frozenset(), 0.0))
-        since_s = at_s - window_s - pace.lost_s(at_s - window_s, at_s)
+        since_s = min(pace.before(at_s, window_s), exchange.before(at_s, window_s))
         before = [
             it for it in ledger.troubles if it.ts / 1000 <= at_s + 0.1 and _concerns(ledger, it, change.link, depth)
         ]
-        starved = change.reason in _SILENT and exchange.lost_s(at_s - _DEADLINE_S, at_s) >= _STARVED_S
-        if not starved and not any(it.name in names and it.ts / 1000 >= since_s for it in before):
+        if any(it.name in names and it.ts / 1000 >= since_s for it in before):
+            continue
+        if not _starved(change.reason, pace, exchange, at_s):
             last = ", ".join(f"{it.name} {at_s - it.ts / 1000:.1f} s before" for it in before[-3:])
             where = f"{change.link} depth {depth} at {at_s:.1f}: down with {change.reason} without a cause"
             lost = (
                 f"of 5 s it lost {pace.lost_s(at_s - 5, at_s):.2f}, the exchange {exchange.lost_s(at_s - 5, at_s):.2f}"
             )
             yield f"{where} (before it: {last or 'nothing'}; {lost}; {change.detail})"
+
+
+def _starved(reason: str, pace: Pace, exchange: Pace, at_s: float) -> bool:
+    """Whether an exchange that could not run brought it about; or the program itself, where it says so."""
+    if reason not in _STARVED:
+        return False
+    deadline_s, row_s, lost_s = _STARVED[reason]
+    whose = pace if reason == _OWN else exchange
+    return whose.worst_s(pace.before(at_s, deadline_s), at_s, row_s) >= lost_s
 
 
 def _concerns(ledger: Ledger, trouble: Event, link: str, depth: str) -> bool:

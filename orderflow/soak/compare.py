@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orderflow.core.types import InstrumentId
+from orderflow.core.types import LIVE, InstrumentId
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,14 +15,20 @@ if TYPE_CHECKING:
 SHOWN = 5
 
 
-def differences(books: Iterable[BookDump], server: SimServer, depth: int) -> list[str]:
-    """One line per side that differs; none: every book equals the exchange's, price and size of every level."""
+def differences(books: Iterable[BookDump], server: SimServer, depth: int, *, late: bool = True) -> list[str]:
+    """One line per side that differs; none: every book equals the exchange's, price and size of every level.
+
+    Args: late: also of books that have not got as far as the exchange's. Without it: what no waiting excuses.
+    """
     lines: list[str] = []
     for book in books:
         truth = server.true_book(InstrumentId(book.category, book.symbol), depth)
+        if not late and (book.seq != truth.seq or book.state is not LIVE):
+            continue
+        where = f"{book.category}:{book.symbol} ({book.state.value}, seq {book.seq} of {truth.seq})"
         for name, ours, theirs in (("bids", book.bids, truth.bids), ("asks", book.asks, truth.asks)):
             if ours != theirs:
-                lines.append(f"{book.category}:{book.symbol} {name}: {_first_differences(ours, theirs)}")
+                lines.append(f"{where} {name}: {_first_differences(ours, theirs)}")
     return lines
 
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 _SLACK_S: Final = 0.1
 _FROZEN_MS: Final = 3_000  # no random fault freezes a connection for longer
-_SEEN_S: Final = 1.0  # how soon a gap must be seen
-_HEARD_S: Final = 3.0  # how far back time lost by the exchange may have held up what it hears
+_TOLD_S: Final = 0.5  # how soon a gap is in the hands of who is shown it ...
+_SEEN_S: Final = 0.5  # ... and how soon it is then seen
+_HELD_UP_S: Final = 3.0  # how far back lost time may have held up what is said and heard
 
 
 class Event(msgspec.Struct):
@@ -116,45 +117,51 @@ class Ledger:
                 if count > 1 + len(link.left_ms[topic]) + link.refusals:
                     yield f"{key}: {topic} subscribed {count} times, left {len(link.left_ms[topic])} times"
 
-    def resyncs(self, policy: LinkPolicy, pace: Pace) -> Iterator[str]:
+    def resyncs(self, policy: LinkPolicy, paces: dict[str, Pace], exchange: Pace) -> Iterator[str]:
         """Never more often than the policy allows, as far as can be told from when it was heard.
 
-        Exempt: what lay unread on a connection the exchange had frozen. `pace`: of the exchange, which hears the first
-        of two requests as much later as it had no time to listen.
+        Exempt: what lay unread on a connection the exchange had frozen. The first of two requests is heard as much
+        later as the program had no time to say it and the exchange none to listen.
+
+        Args: paces: of the programs, by depth.
         """
         for key, link in self.opened.items():
             for topic, times in link.left_ms.items():
                 told = [ms for ms in times if link.heard_at_once(ms)]
+                pace = paces.get(topic.split(".")[1], exchange)
                 for earlier, later in pairwise(told):
-                    apart_s = (later - earlier) / 1000 + pace.lost_s(earlier / 1000 - _HEARD_S, earlier / 1000)
+                    apart_s = (later - earlier) / 1000 + held_up_s(earlier / 1000, pace, exchange)
                     if apart_s < policy.resync_interval_s - _SLACK_S:
                         yield f"{key}: {topic} resynced twice within {later - earlier} ms"
                 most = policy.resyncs_per_minute
                 for first, last in zip(told, told[most:], strict=False):
-                    lost_s = pace.lost_s(first / 1000 - _HEARD_S, first / 1000)
-                    if (last - first) / 1000 + lost_s < 60 - _SLACK_S:
+                    if (last - first) / 1000 + held_up_s(first / 1000, pace, exchange) < 60 - _SLACK_S:
                         yield f"{key}: {topic} resynced more than {most} times in a minute"
 
-    def attempts(self, policy: RetryPolicy, clients: int) -> Iterator[str]:
+    def attempts(self, policy: RetryPolicy, clients: int, exchange: Pace) -> Iterator[str]:
         """No window saw more attempts than the budgets of so many programs allow."""
         most = policy.attempts_per_window * clients
-        window_ms = (policy.window_s - _SLACK_S) * 1000
         for first, last in zip(self.attempts_ms, self.attempts_ms[most:], strict=False):
-            if last - first < window_ms:
+            apart_s = (last - first) / 1000 + held_up_s(first / 1000, exchange)
+            if apart_s < policy.window_s - _SLACK_S:
                 yield f"more than {most} attempts in {last - first} ms, from {first} on"
 
-    def gaps(self, diaries: dict[str, Diary], paces: dict[str, Pace]) -> Iterator[str]:
-        """Every book that was live when it was shown a gap left `live` for it, within a second of the time it had.
+    def gaps(self, diaries: dict[str, Diary], paces: dict[str, Pace], exchange: Pace) -> Iterator[str]:
+        """Every book that was live when it was shown a gap left `live` for it, within a second of the time there was.
 
-        `diaries`, `paces`: by depth. Exempt is only what cannot be seen: on a connection that ended before that second
-        was over, and on one that was frozen, so that nothing was shown until later.
+        Half of it is the exchange's, to bring it about, half is the program's, to see it. Exempt is only what cannot be
+        seen: on a connection that ended before that second was over, and on one that was frozen, so that nothing was
+        shown until later.
+
+        Args: diaries, paces: of the programs, by depth; exchange: its pace.
         """
         for key, link in self.opened.items():
             for event in link.gaps:
                 depth, symbol = event.topic.split(".")[1:]
                 if depth not in diaries:
                     continue  # somebody else's
-                patience_s = _patience_s(paces[depth], event.ts / 1000)
+                told_s = exchange.after(event.ts / 1000, _TOLD_S)
+                patience_s = paces[depth].after(told_s, _SEEN_S) - event.ts / 1000
                 if not link.lived_until(event.ts + patience_s * 1000):
                     continue  # cut before anybody could see it
                 if not (link.heard_at_once(event.ts) and link.heard_at_once(event.ts + int(patience_s * 1000))):
@@ -205,12 +212,9 @@ def _history(diary: Diary, endpoint: str, symbol: str) -> list[tuple[float, Book
     ]
 
 
-def _patience_s(pace: Pace, at_s: float) -> float:
-    """A second, and what was lost of it, and of that ..."""
-    until_s = at_s + _SEEN_S
-    for _ in range(5):
-        until_s = at_s + _SEEN_S + pace.lost_s(at_s, until_s)
-    return until_s - at_s
+def held_up_s(at_s: float, *paces: Pace) -> float:
+    """By how much what was said or heard then may be late: who had a part in it were held up one after the other."""
+    return sum(pace.lost_s(at_s - _HELD_UP_S, at_s) for pace in set(paces))
 
 
 def _saw_gap(states: list[tuple[float, BookStateChanged]], at_s: float, patience_s: float) -> bool:
@@ -221,8 +225,8 @@ def _saw_gap(states: list[tuple[float, BookStateChanged]], at_s: float, patience
     return any(at_s - 0.002 <= when_s <= at_s + patience_s and change.new is not LIVE for when_s, change in states)
 
 
-def waits(diary: Diary, policy: RetryPolicy) -> Iterator[str]:
-    """The waits between attempts: within the ceiling of each attempt, and really waited."""
+def waits(diary: Diary, policy: RetryPolicy, pace: Pace) -> Iterator[str]:
+    """The waits between attempts: within the ceiling of each attempt, and really waited. `pace`: of the program."""
     down: dict[str, tuple[float, LinkChanged]] = {}
     for at_s, change in diary.changes:
         if not isinstance(change, LinkChanged):
@@ -234,16 +238,19 @@ def waits(diary: Diary, policy: RetryPolicy) -> Iterator[str]:
                 yield f"{change.link}: a wait of {change.retry_s} s before attempt {change.attempt + 1}"
         elif change.state == "connecting" and change.link in down:
             since_s, last = down.pop(change.link)
-            if at_s - since_s < (last.retry_s or 0.0) - _SLACK_S:
+            if at_s - since_s + held_up_s(since_s, pace) < (last.retry_s or 0.0) - _SLACK_S:
                 yield f"{change.link}: tried again {at_s - since_s:.3f} s after a loss, not {last.retry_s}"
 
 
-def attempts(diary: Diary, policy: RetryPolicy, lives: int = 1) -> Iterator[str]:
-    """The budget over all links, as the program itself tells it; each of its `lives` begins with a fresh one."""
+def attempts(diary: Diary, policy: RetryPolicy, pace: Pace, lives: int = 1) -> Iterator[str]:
+    """The budget over all links, as the program itself tells it; each of its `lives` begins with a fresh one.
+
+    `pace`: of the program.
+    """
     times = [at_s for at_s, it in diary.changes if isinstance(it, LinkChanged) and it.state == "connecting"]
     most = policy.attempts_per_window * lives
     for first_s, last_s in zip(times, times[most:], strict=False):
-        if last_s - first_s < policy.window_s - _SLACK_S:
+        if last_s - first_s + held_up_s(first_s, pace) < policy.window_s - _SLACK_S:
             yield f"more than {most} attempts in {last_s - first_s:.1f} s"
 
 

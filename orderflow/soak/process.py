@@ -19,7 +19,7 @@ import orderflow
 from orderflow.core.errors import RecordingError
 from orderflow.core.types import BookDump, BookState, BookStateChanged, Category, InstrumentId, LinkChanged
 from orderflow.record.reader import Damage, open_recording
-from orderflow.soak.pace import Pace
+from orderflow.soak.pace import BEAT_S, Pace, Queue
 from orderflow.soak.usage import Usage, usage_of
 from orderflow.soak.watched import QUICK_BOOK, QUICK_LINK, QUICK_RETRY, Diary
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 STALL_S: Final = 0.5
 INTERVAL_S: Final = 0.1
 STOP_LIMIT_S: Final = 2.0
+END_LIMIT_S: Final = 60.0  # whatever the machine gives
 LOST_S: Final = 1.0  # what a killed program may lose of its recording
 BURST_S: Final = 0.9 * INTERVAL_S  # three ticks take an interval at least: the first may be late, no other early
 _SEEN_S: Final = 1.0
@@ -179,7 +180,7 @@ class Program:
                 self.diary.changes.append((at_s, _book_changed(event)))
             case "stall", _:
                 life.stalls.append((at_s, event["length_s"]))
-                if not self.pace.lost_s(at_s - event["length_s"], at_s):  # not one of our stops: starved
+                if not Queue.counted:
                     self.pace.lose(at_s - event["length_s"], at_s)
             case "summary", _:
                 life.last = event
@@ -245,12 +246,17 @@ class Program:
 
     # --- what it leaves behind
 
+    def pid(self) -> int | None:
+        """None while it does not run."""
+        process = self._process
+        return None if process is None or process.returncode is not None else process.pid
+
     def usage(self) -> Usage:
         """Of its process, now."""
-        return usage_of(self._process.pid if self._process is not None else 0)
+        return usage_of(self.pid() or 0)
 
-    async def books(self, seconds: float = 5.0) -> list[BookDump]:
-        """Its books as it writes them on SIGUSR1."""
+    async def books(self, seconds: float = 20.0) -> list[BookDump]:
+        """Its books as it writes them on SIGUSR1. One call at a time: a file comes for each, sooner or later."""
         assert self._process is not None
         self._books.unlink(missing_ok=True)
         self._process.send_signal(signal.SIGUSR1)
@@ -265,8 +271,9 @@ class Program:
             return
         began_s = self._now_s()
         self._process.terminate()
-        with trio.move_on_after(20):
+        with trio.move_on_after(END_LIMIT_S):
             await self._process.wait()
+        await trio.sleep(2 * BEAT_S)  # what it lost in the end is known now
         took_s = self._now_s() - began_s - self.pace.lost_s(began_s, self._now_s())
         if self._process.returncode != 0:
             self.ended.append(f"exit code {self._process.returncode} after SIGTERM: {self._failed[-500:]}")
@@ -295,26 +302,32 @@ def recording_faults(life: Life, ended_s: float, *, killed: bool, pace: Pace) ->
     except RecordingError as error:
         return [f"{name}: {error}"] if life.known_s else []
     wrong += [f"{name}: {damage}" for damage in damages if not (killed and damage.reason == "torn")]
-    excused_s = LOST_S + pace.lost_s(ended_s - 5.0, ended_s) if killed else 0.0
-    due = [known_s for known_s in life.known_s if known_s <= ended_s - excused_s]
+    until_s = pace.before(ended_s, LOST_S) if killed else ended_s
+    due = [known_s for known_s in life.known_s if known_s <= until_s]
     if due and newest_s < max(due) - 0.001:
         wrong.append(f"{name}: ends {max(due) - newest_s:.3f} s before data that a tick had shown")
     return wrong
 
 
-def standstill_faults(lives: Sequence[Life]) -> list[str]:
-    """Each stop that lasts is said, with its length; no ticks are made up for it."""
+def standstill_faults(lives: Sequence[Life], pace: Pace, stopper: Pace) -> list[str]:
+    """Each stop that lasts is said, with its length; no ticks are made up for it.
+
+    Args: pace: of the program; stopper: of who stops it, and may have sent the signals late.
+    """
     wrong = [f"run {life.number}: {burst}" for life in lives for burst in life.bursts]
     for life in lives:
         for from_s, to_s in life.stopped:
-            length_s = to_s - from_s
+            late_s = stopper.lost_s(from_s, to_s)
+            surely_s = to_s - from_s - late_s
+            at_most_s = to_s - from_s + pace.lost_s(from_s - _SEEN_S, from_s)
             told = [
                 said_s
                 for at_s, said_s in life.stalls
-                if to_s - 0.1 <= at_s <= to_s + _SEEN_S + said_s and abs(said_s - length_s) < 0.3 + said_s / 2
+                if to_s - late_s - 0.1 <= at_s <= pace.after(to_s, _SEEN_S)
+                and surely_s - 0.3 - said_s / 2 < said_s < at_most_s + pace.lost_s(to_s, at_s) + 0.3 + said_s / 2
             ]
-            if length_s > STALL_S + 0.2 and not told:
-                wrong.append(f"run {life.number}: stood still for {length_s:.1f} s at {from_s:.1f} and did not say so")
+            if surely_s > STALL_S + 0.2 and not told:
+                wrong.append(f"run {life.number}: stood still for {to_s - from_s:.1f} s at {from_s:.1f}, unsaid")
     return wrong
 
 

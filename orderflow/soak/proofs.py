@@ -73,16 +73,16 @@ def _kept_open(it: Evidence) -> Iterator[str]:
 
 
 def _waits(it: Evidence) -> Iterator[str]:
-    for diary in it.diaries.values():
-        yield from ledgers.waits(diary, QUICK_RETRY)
+    for depth, diary in it.diaries.items():
+        yield from ledgers.waits(diary, QUICK_RETRY, it.paces[depth])
 
 
 def _attempts(it: Evidence) -> Iterator[str]:
     lives = len(it.lives)
-    yield from it.ledger.attempts(QUICK_RETRY, len(it.diaries) - 1 + lives)
+    yield from it.ledger.attempts(QUICK_RETRY, len(it.diaries) - 1 + lives, it.exchange_pace)
     last = list(it.diaries)[-1]
     for depth, diary in it.diaries.items():
-        yield from ledgers.attempts(diary, QUICK_RETRY, lives if depth == last else 1)
+        yield from ledgers.attempts(diary, QUICK_RETRY, it.paces[depth], lives if depth == last else 1)
 
 
 def _causes(it: Evidence) -> Iterator[str]:
@@ -99,6 +99,10 @@ def _judged(it: Evidence) -> Iterator[str]:
     yield from (f"none at depth {depth}" for depth, count in it.judged.items() if not count)
 
 
+def _standstills(it: Evidence) -> Iterable[str]:
+    return standstill_faults(it.lives, it.paces[list(it.paces)[-1]], it.exchange_pace)
+
+
 def _steps(it: Evidence) -> Iterator[str]:
     if it.jumps != it.steps:
         yield f"the clock was set {it.jumps} times, and {it.steps} times it was noticed"
@@ -111,17 +115,17 @@ PROOFS: Final[dict[str, Callable[[Evidence], Iterable[str]]]] = {
     "every book equals the exchange's, level by level": lambda it: it.differing,
     "no number from a wrong book": lambda it: it.wrong_numbers,
     "ticks were judged": _judged,
-    "every gap was seen": lambda it: it.ledger.gaps(it.diaries, it.paces),
+    "every gap was seen": lambda it: it.ledger.gaps(it.diaries, it.paces, it.exchange_pace),
     "links came up as often as connections were opened": lambda it: it.ledger.reconnects(
         it.diaries.values(), it.kills * it.links
     ),
     "one subscribe per topic and connection, resync or refusal": lambda it: it.ledger.resubscribes(),
-    "resyncs within their budget": lambda it: it.ledger.resyncs(QUICK_LINK, it.exchange_pace),
+    "resyncs within their budget": lambda it: it.ledger.resyncs(QUICK_LINK, it.paces, it.exchange_pace),
     "counters know all that the exchange heard": _counters,
     "waits between attempts within their bounds": _waits,
     "attempts within their budget": _attempts,
     "every loss of a link has its cause at the exchange": _causes,
-    "standstills are said, and no burst comes behind them": lambda it: standstill_faults(it.lives),
+    "standstills are said, and no burst comes behind them": _standstills,
     "a set clock is noticed": _steps,
     "recordings read, killed ones to their last second": lambda it: it.recorded,
     "the program stops in time and in order": lambda it: it.ended,

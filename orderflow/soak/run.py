@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import trio
 
+from orderflow.core.policy import WatchPolicy
 from orderflow.core.types import Category, InstrumentId
 from orderflow.sim.catalogue import catalogue_by_id
 from orderflow.sim.chaos import OUTAGES, RECIPES, TLS_RECIPES, Chaos
@@ -28,7 +29,7 @@ from orderflow.sim.tls import OwnTls
 from orderflow.soak.compare import differences
 from orderflow.soak.ledger import Ledger, facts
 from orderflow.soak.pace import Pace
-from orderflow.soak.process import Program, Tick
+from orderflow.soak.process import STALL_S, Program, Tick
 from orderflow.soak.proofs import Check, Evidence, prove
 from orderflow.soak.usage import Usage, growth, usage
 from orderflow.soak.watched import Diary, SetClock, Watched, open_watched, quick_settings
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orderflow.config.tree import Settings
-    from orderflow.core.types import MetricsTick
+    from orderflow.core.types import BookDump, MetricsTick
 
 BOOKS: Final = (
     InstrumentId(Category.LINEAR, "BTCUSDT"),
@@ -116,6 +117,7 @@ class _Soak:
                 self._program = Program(self._server, _names(), OF_ITS_OWN, self._folder, self._judge_line, self._now_s)
                 nursery.start_soon(self._program.run)
                 nursery.start_soon(self._program.sample)
+                nursery.start_soon(self._program.pace.watch, self._program.pid)
                 evidence = await self._play()
             nursery.cancel_scope.cancel(reason="soak done")
         return self._report(evidence)
@@ -143,6 +145,7 @@ class _Soak:
 
     async def _open(self, stack: AsyncExitStack, depth: int, settings: Settings, clock: SetClock | None = None) -> None:
         diary = Diary(partial(self._judge, depth), now=self._now_s)
+        settings = msgspec.structs.replace(settings, watch=WatchPolicy(stall_s=STALL_S))  # as short as its deadlines
         opened = open_watched(settings, diary, clock) if clock else open_watched(settings, diary)
         self._watched[depth] = await stack.enter_async_context(opened)
 
@@ -173,7 +176,7 @@ class _Soak:
         differing = await self._settle()
         server.resume()  # books that stood still for long are stale, and rightly so
         last = await self._until_live(LAST_S)
-        spans = [(before, await _at_rest(usage, before)), (of_program, await _at_rest(program.usage, of_program))]
+        spans = [(one, await self._at_rest(look, one)) for look, one in ((usage, before), (program.usage, of_program))]
         await program.end()
         return self._evidence((first, healed, last), differing, spans, (began_s, ended_s))
 
@@ -209,14 +212,17 @@ class _Soak:
     # --- waiting
 
     async def _until_live(self, seconds: float) -> list[str]:
-        """What is not live after so long; time that this process lost does not count."""
+        """What is not live after so many seconds of the time there was."""
         began_s = self._now_s()
-        while self._not_live():
+        while self._not_live() and self._had_s(began_s) < seconds:  # noqa: ASYNC110 - of many things and two processes
             await trio.sleep(0.05)
-            now_s = self._now_s()
-            if now_s - began_s - self._pace.lost_s(began_s, now_s) > seconds:
-                break
         return self._not_live()
+
+    def _had_s(self, since_s: float) -> float:
+        """The time there was since then for whoever had least; a tenth of it at the least, so that waiting ends."""
+        now_s = self._now_s()
+        lost_s = max(pace.lost_s(since_s, now_s) for pace in (self._pace, self._program.pace))
+        return max(now_s - since_s - lost_s, (now_s - since_s) / 10)
 
     def _not_live(self) -> list[str]:
         wrong = [
@@ -228,19 +234,40 @@ class _Soak:
         return wrong + [f"{text} (depth {OF_ITS_OWN})" for text in self._program.not_live()]
 
     async def _settle(self) -> list[str]:
-        """Levels that still differ once the market stands still and what was published has had time to arrive."""
-        with trio.move_on_after(SETTLE_S):
-            while await self._differing():  # noqa: ASYNC110 - another process is asked
-                await trio.sleep(0.05)
-        return await self._differing()
+        """Levels that still differ once the market stands still and what was published has had time to arrive.
 
-    async def _differing(self) -> list[str]:
+        A book that has got as far as the exchange's and differs is wrong, though a resync would make it right again.
+        """
+        began_s = self._now_s()
+        while True:
+            books = await self._books()
+            if wrong := self._differing(books, late=False):
+                return wrong
+            if not (wrong := self._differing(books)) or self._had_s(began_s) > SETTLE_S:
+                return wrong
+            await trio.sleep(0.05)
+
+    async def _books(self) -> dict[int, list[BookDump]]:
         books = {depth: watched.books() for depth, watched in self._watched.items()}
-        books[OF_ITS_OWN] = await self._program.books()
-        wrong = [f"depth {depth} {line}" for depth in DEPTHS for line in differences(books[depth], self._server, depth)]
-        return wrong + [
-            f"depth {depth}: {len(books[depth])} books" for depth in DEPTHS if len(books[depth]) < len(BOOKS)
+        return books | {OF_ITS_OWN: await self._program.books()}
+
+    def _differing(self, books: dict[int, list[BookDump]], *, late: bool = True) -> list[str]:
+        wrong = [
+            f"depth {depth} {line}"
+            for depth in DEPTHS
+            for line in differences(books[depth], self._server, depth, late=late)
         ]
+        missing = [f"depth {depth}: {len(books[depth])} books" for depth in DEPTHS if len(books[depth]) < len(BOOKS)]
+        return wrong + (missing if late else [])
+
+    async def _at_rest(self, look: Callable[[], Usage], before: Usage) -> Usage:
+        """Sockets that linger, half-open connections that are given up: what is going away gets its time to go."""
+        began_s = self._now_s()
+        while (now := look()).descriptors > before.descriptors or now.tasks > before.tasks:
+            if self._had_s(began_s) > REST_S:
+                break
+            await trio.sleep(0.2)
+        return now
 
     # --- the end
 
@@ -303,18 +330,11 @@ class _Soak:
             "clock_jumps": evidence.jumps,
             "stalls": sum(len(watched.diary.stalls) for watched in self._watched.values()),
             "longest_starved_s": round(self._pace.longest_s(), 3),
+            "starved_s": [round(pace.all_s(), 1) for pace in (self._pace, self._program.pace)],
             "halts": self._server.statistics().halts,
             "program_rss": [evidence.rss[len(evidence.rss) // 4], evidence.rss[-1]] if evidence.rss else [],
             "program_growth": growth(evidence.rss),
         }
-
-
-async def _at_rest(look: Callable[[], Usage], before: Usage) -> Usage:
-    """Sockets that linger, half-open connections that are given up: what is going away gets its time to go."""
-    with trio.move_on_after(REST_S):
-        while (now := look()).descriptors > before.descriptors or now.tasks > before.tasks:  # noqa: ASYNC110 - the kernel's figures have no event
-            await trio.sleep(0.2)
-    return look()
 
 
 def _names() -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderflow.bybit.protocol import TOPICS_PER_REQUEST, FeedProtocol, plan_links
+from orderflow.bybit.protocol import TOPICS_PER_REQUEST, FeedProtocol, Resyncs, plan_links
 from orderflow.core.errors import HeartbeatLost, SyncFailed
 from orderflow.core.policy import LinkPolicy
 from orderflow.core.types import (
@@ -48,13 +48,13 @@ class Link:
         policy: LinkPolicy = POLICY,
         depth: int = 50,
         at_s: float = 100.0,
-        resyncs_ns: defaultdict[InstrumentId, deque[int]] | None = None,
+        resyncs: defaultdict[InstrumentId, Resyncs] | None = None,
     ) -> None:
         self.now_ns = round(at_s * NS)
         self.keys = [linear(symbol) for symbol in symbols or ("A",)]
         self.depth = depth
         books = [(key, depth) for key in self.keys]
-        self.protocol = FeedProtocol("linear", Category.LINEAR, books, policy, resyncs_ns=resyncs_ns)
+        self.protocol = FeedProtocol("linear", Category.LINEAR, books, policy, resyncs=resyncs)
         self.events: list[Event] = self.protocol.opened(self.now_ns)
         self.requests: list[dict[str, Any]] = []
         self._collect()
@@ -491,6 +491,34 @@ def test_six_resyncs_a_minute_are_the_limit_and_then_the_link_goes() -> None:
     assert caught.value.reason == "unstable"
 
 
+@pytest.mark.parametrize("ours", [0, 3, 6])
+def test_a_feed_is_not_called_unstable_for_our_own_standstills(ours: int) -> None:
+    link = synced("A")
+    for nth in range(7):
+        reason = "stall" if nth == ours else "gap"
+        if nth == 6:
+            with pytest.raises(SyncFailed) as caught:
+                link.resync("A", reason)
+        else:
+            link.acked(link.resync("A", reason))
+            link.snapshot()
+            link.advance(5)
+    assert caught.value.reason == "stall"
+
+
+def test_a_standstill_of_more_than_a_minute_ago_excuses_nothing() -> None:
+    link = synced("A")
+    link.acked(link.resync("A", "stall"))
+    link.snapshot()
+    link.advance(50)
+    for _ in range(6):
+        link.advance(2)
+        resync_fully(link)
+    with pytest.raises(SyncFailed) as caught:
+        link.resync("A", "gap")
+    assert caught.value.reason == "unstable"
+
+
 @pytest.mark.parametrize("more_ns, allowed", [(0, False), (1, True)])
 def test_a_minute_is_a_whole_one(more_ns: int, allowed: bool) -> None:
     link = synced("A")
@@ -531,7 +559,7 @@ def test_resyncs_keep_their_distance_and_their_budget(waits: list[float], per_mi
     except SyncFailed:
         assert len(sent_ns) >= per_minute
     # `now` is where the step ended, so gaps are exact only up to one step; the protocol's own record is exact
-    record = list(link.protocol._by_instrument[linear("A")].resyncs_ns)
+    record = [sent for sent, _ in link.protocol._by_instrument[linear("A")].resyncs]
     assert all(later - earlier >= 2 * NS for earlier, later in itertools.pairwise(record))
     for index, when in enumerate(record):
         assert sum(when <= other <= when + 60 * NS for other in record[index:]) <= per_minute
@@ -659,24 +687,24 @@ def test_a_silent_topic_alone_is_resynced_once_more_and_then_ends_the_link() -> 
 
 
 def test_resyncs_are_counted_over_all_connections_of_a_link() -> None:
-    past: defaultdict[InstrumentId, deque[int]] = defaultdict(deque)
-    link = synced("A", "B", resyncs_ns=past)
+    past: defaultdict[InstrumentId, Resyncs] = defaultdict(deque)
+    link = synced("A", "B", resyncs=past)
     for _ in range(6):
         resync_fully(link)
         link.advance(1)
-    later = synced("A", "B", resyncs_ns=past, at_s=link.now_ns / NS + 1)
+    later = synced("A", "B", resyncs=past, at_s=link.now_ns / NS + 1)
     assert ops(later.resync("B")) == [("unsubscribe", ["B"])]
     with pytest.raises(SyncFailed):
         later.resync("A")
-    much_later = synced("A", "B", resyncs_ns=past, at_s=link.now_ns / NS + 61)
+    much_later = synced("A", "B", resyncs=past, at_s=link.now_ns / NS + 61)
     assert ops(much_later.resync("A")) == [("unsubscribe", ["A"])]
 
 
 def test_a_resync_right_after_the_last_connections_waits_for_its_turn() -> None:
-    past: defaultdict[InstrumentId, deque[int]] = defaultdict(deque)
-    link = synced("A", resyncs_ns=past)
+    past: defaultdict[InstrumentId, Resyncs] = defaultdict(deque)
+    link = synced("A", resyncs=past)
     link.resync()
-    later = synced("A", resyncs_ns=past, at_s=link.now_ns / NS + 0.4)
+    later = synced("A", resyncs=past, at_s=link.now_ns / NS + 0.4)
     assert later.resync() == []
     assert ops(later.advance(0.7)) == [("unsubscribe", ["A"])]
 

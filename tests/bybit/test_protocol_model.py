@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from orderflow.bybit.protocol import FeedProtocol
+from orderflow.bybit.protocol import FeedProtocol, Resyncs
 from orderflow.core.engine import Engine
 from orderflow.core.errors import TransientFeedError
 from orderflow.core.policy import BookPolicy, LinkPolicy
@@ -112,13 +112,13 @@ class Conversation(RuleBasedStateMachine):
         self.engine = Engine(BOOKS, BookPolicy())
         self.queue: deque[Event] = deque()
         self.hurt: set[str] = set()  # topics of which messages were lost: right again with the next change only
-        self.resyncs_ns: defaultdict[InstrumentId, deque[int]] = defaultdict(deque)
+        self.resyncs: defaultdict[InstrumentId, Resyncs] = defaultdict(deque)
         self.open()
 
     def open(self) -> None:
         self.lost: TransientFeedError | None = None
         self.unanswered: set[str] = set()  # topics with an unsubscribe that was neither answered nor given up
-        self.protocol = FeedProtocol("linear", Category.LINEAR, BOOKS, LinkPolicy(), resyncs_ns=self.resyncs_ns)
+        self.protocol = FeedProtocol("linear", Category.LINEAR, BOOKS, LinkPolicy(), resyncs=self.resyncs)
         self.queue.extend(self.protocol.opened(self.now_ns))
         self.send()
 
