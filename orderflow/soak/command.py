@@ -45,6 +45,7 @@ def format_report(report: Report) -> str:
         lines += [f"         {escape_text(line, 300)}" for line in check.wrong[:SHOWN]]
         if len(check.wrong) > SHOWN:
             lines.append(f"         ... and {len(check.wrong) - SHOWN} more")
+    lines += [f"UNSURE {escape_text(line, 300)}" for line in report.unsure]
     facts, before, after = report.facts, report.before, report.after
     faults = sum(facts["faults"].values())
     lost = ", ".join(f"{count} {reason}" for reason, count in facts["losses"].items()) or "none"
@@ -53,15 +54,23 @@ def format_report(report: Report) -> str:
         f"{faults} faults of {len(facts['faults'])} kinds in {report.plan.duration_s:g} s, seed {report.plan.seed}; "
         f"{facts['connections']} connections; losses: {lost}",
         f"{facts['freezes']} times stopped and continued, {facts['kills']} times killed, "
-        f"clock set {facts['clock_jumps']} times; starved for {facts['longest_starved_s']:g} s at the longest",
+        f"clock set {facts['clock_jumps']} times; starved for {facts['longest_starved_s']:g} s at the longest, "
+        f"{facts['starved_s'][0]:g} s in all (the program {facts['starved_s'][1]:g} s), "
+        f"{facts['had_s']:g} s of faults in the time there was",
         f"{facts['gaps']} gaps seen ({facts['gaps_shown']} shown to books that were whole), "
         f"{facts['resyncs']} resyncs, {facts['refused']} messages refused, {facts['ticks_judged']} ticks judged",
         f"program: {memory} MiB (second half {facts['program_growth'] / 2**20:+.2f} MiB); "
         f"soak: {before.rss_bytes / 2**20:.0f} -> {after.rss_bytes / 2**20:.0f} MiB, "
         f"descriptors {before.descriptors} -> {after.descriptors}, tasks {before.tasks} -> {after.tasks}",
-        "every promise was kept" if report.kept else "PROMISES WERE BROKEN",
+        _verdict(report),
     ]
     return "\n".join(lines)
+
+
+def _verdict(report: Report) -> str:
+    if not report.kept:
+        return "PROMISES WERE BROKEN"
+    return "what could be judged was kept, the machine gave too little" if report.unsure else "every promise was kept"
 
 
 def _say(text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from orderflow.core.types import LIVE, InstrumentId
 
@@ -15,25 +15,32 @@ if TYPE_CHECKING:
 SHOWN = 5
 
 
-def differences(books: Iterable[BookDump], server: SimServer, depth: int, *, late: bool = True) -> list[str]:
-    """One line per side that differs; none: every book equals the exchange's, price and size of every level.
+class Difference(NamedTuple):
+    """One side of a book. `late`: the book is not live, or not as far as the exchange's, so that time may mend it."""
 
-    Args: late: also of books that have not got as far as the exchange's. Without it: what no waiting excuses.
-    """
-    lines: list[str] = []
+    text: str
+    late: bool
+
+
+def differences(books: Iterable[BookDump], server: SimServer, depth: int) -> list[Difference]:
+    """One per side that differs; none: every book equals the exchange's, price and size of every level."""
+    found: list[Difference] = []
     for book in books:
         truth = server.true_book(InstrumentId(book.category, book.symbol), depth)
-        if not late and (book.seq != truth.seq or book.state is not LIVE):
-            continue
-        where = f"{book.category}:{book.symbol} ({book.state.value}, seq {book.seq} of {truth.seq})"
+        where = f"depth {depth} {book.category}:{book.symbol} ({book.state.value}, seq {book.seq} of {truth.seq})"
+        late = book.state is not LIVE or book.seq != truth.seq
         for name, ours, theirs in (("bids", book.bids, truth.bids), ("asks", book.asks, truth.asks)):
             if ours != theirs:
-                lines.append(f"{where} {name}: {_first_differences(ours, theirs)}")
-    return lines
+                found.append(Difference(f"{where} {name}: {_first_differences(ours, theirs)}", late))
+    return found
 
 
 def _first_differences(ours: list[tuple[str, str]], theirs: list[tuple[str, str]]) -> str:
     """The first few levels that only one of the two has."""
-    only_ours = [level for level in ours if level not in theirs][:SHOWN]
-    only_theirs = [level for level in theirs if level not in ours][:SHOWN]
+    only_ours = _missing(ours, set(theirs))
+    only_theirs = _missing(theirs, set(ours))
     return f"{len(ours)} levels against {len(theirs)}; only ours {only_ours}, only the exchange's {only_theirs}"
+
+
+def _missing(levels: list[tuple[str, str]], there: set[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [level for level in levels if level not in there][:SHOWN]

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 _SLACK_S: Final = 0.1
 _FROZEN_MS: Final = 3_000  # no random fault freezes a connection for longer
-_TOLD_S: Final = 0.5  # how soon a gap is in the hands of who is shown it ...
-_SEEN_S: Final = 0.5  # ... and how soon it is then seen
+_SEEN_S: Final = 1.0  # how soon a gap must be seen
 _HELD_UP_S: Final = 3.0  # how far back lost time may have held up what is said and heard
 
 
@@ -149,9 +148,8 @@ class Ledger:
     def gaps(self, diaries: dict[str, Diary], paces: dict[str, Pace], exchange: Pace) -> Iterator[str]:
         """Every book that was live when it was shown a gap left `live` for it, within a second of the time there was.
 
-        Half of it is the exchange's, to bring it about, half is the program's, to see it. Exempt is only what cannot be
-        seen: on a connection that ended before that second was over, and on one that was frozen, so that nothing was
-        shown until later.
+        Exempt is only what cannot be seen: on a connection that ended before that second was over, and on one that was
+        frozen, so that nothing was shown until later.
 
         Args: diaries, paces: of the programs, by depth; exchange: its pace.
         """
@@ -160,8 +158,7 @@ class Ledger:
                 depth, symbol = event.topic.split(".")[1:]
                 if depth not in diaries:
                     continue  # somebody else's
-                told_s = exchange.after(event.ts / 1000, _TOLD_S)
-                patience_s = paces[depth].after(told_s, _SEEN_S) - event.ts / 1000
+                patience_s = _patience_s(event.ts / 1000, paces[depth], exchange)
                 if not link.lived_until(event.ts + patience_s * 1000):
                     continue  # cut before anybody could see it
                 if not (link.heard_at_once(event.ts) and link.heard_at_once(event.ts + int(patience_s * 1000))):
@@ -215,6 +212,12 @@ def _history(diary: Diary, endpoint: str, symbol: str) -> list[tuple[float, Book
 def held_up_s(at_s: float, *paces: Pace) -> float:
     """By how much what was said or heard then may be late: who had a part in it were held up one after the other."""
     return sum(pace.lost_s(at_s - _HELD_UP_S, at_s) for pace in set(paces))
+
+
+def _patience_s(at_s: float, pace: Pace, exchange: Pace) -> float:
+    """How long it may take: the exchange has its time to show what it decided then, the program its to see it."""
+    shown_s = exchange.after(at_s, _SEEN_S / 2)
+    return max(pace.after(shown_s, _SEEN_S / 2), pace.after(at_s, _SEEN_S)) - at_s
 
 
 def _saw_gap(states: list[tuple[float, BookStateChanged]], at_s: float, patience_s: float) -> bool:

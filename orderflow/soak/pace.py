@@ -112,8 +112,9 @@ class Queue:
 
     counted: Final = Path("/proc/self/schedstat").exists()
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, proc: Path = Path("/proc")) -> None:
         self.pid = pid
+        self._threads = f"{proc}/{pid}/task"
         self._known = self._read()
 
     def waited_s(self) -> float:
@@ -127,11 +128,10 @@ class Queue:
 
     def _read(self) -> dict[str, int]:
         """Thread -> ns."""
-        folder = f"/proc/{self.pid}/task"
         waited: dict[str, int] = {}
         try:
-            for thread in os.listdir(folder):
-                with open(f"{folder}/{thread}/schedstat", "rb") as file:
+            for thread in os.listdir(self._threads):
+                with open(f"{self._threads}/{thread}/schedstat", "rb") as file:
                     waited[thread] = int(file.read().split()[1])
         except (OSError, IndexError):
             pass  # it is ending

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-import trio
-import trio.testing
 
 from orderflow.core.policy import RetryPolicy
 from orderflow.core.types import BookState, BookStateChanged, Category, InstrumentId, LinkChanged
 from orderflow.soak.causes import CAUSES, unexplained
-from orderflow.soak.ledger import Ledger, attempts
+from orderflow.soak.ledger import Ledger, attempts, waits
 from orderflow.soak.pace import Pace
 from orderflow.soak.process import Life, recording_faults, standstill_faults
 from orderflow.soak.proofs import PROOFS, Evidence, prove
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
 BTC = InstrumentId(Category.LINEAR, "BTCUSDT")
 TOPIC = "orderbook.50.BTCUSDT"
+PACE = Pace(lambda: 0.0)
 REST = Usage(rss_bytes=50_000_000, descriptors=20, tasks=60)
 
 
@@ -224,6 +223,31 @@ def test_a_loss_needs_a_cause_of_its_kind_in_time_and_on_its_own_link(reason: st
     assert wrong() == (reason not in ("pong", "idle", "timeout", "snapshot", "send"))  # who is starved is silent
 
 
+@pytest.mark.parametrize(
+    "reason, whose, from_s, to_s, explained",
+    [
+        ("stall", "program", 98.0, 99.0, True),  # what it says of itself
+        ("stall", "program", 98.0, 98.2, False),  # it did run
+        ("stall", "program", 20.0, 30.0, False),  # that is long past
+        ("stall", "exchange", 98.0, 99.0, False),
+        ("unstable", "exchange", 50.0, 51.0, True),  # books fell silent, and were probed too often
+        ("unstable", "exchange", 50.0, 50.5, False),
+        ("unstable", "program", 50.0, 51.0, False),
+        ("pong", "exchange", 98.0, 98.2, False),  # an answer is not as late as that
+        ("pong", "exchange", 95.0, 96.0, False),
+        ("pong", "program", 98.0, 99.0, False),
+        ("reset", "exchange", 98.0, 99.0, False),  # silence it was not
+    ],
+)
+def test_what_starving_explains(reason: str, whose: str, from_s: float, to_s: float, explained: bool) -> None:
+    diary = Diary(now=lambda: 0.0)
+    diary.changes.append(link("down", 100.0, reason=reason))
+    paces = {"program": Pace(lambda: 0.0), "exchange": Pace(lambda: 0.0)}
+    paces[whose].lose(from_s, to_s)
+    found = unexplained(log(opened(5.0)), "50", diary, paces["program"], paces["exchange"], 0.0, 1e9)
+    assert (list(found) == []) is explained
+
+
 def test_a_reason_nobody_knows_is_never_explained() -> None:
     diary = Diary(now=lambda: 0.0)
     diary.changes.append(link("down", 100.0, reason="mood"))
@@ -238,16 +262,31 @@ def test_attempts_are_counted_on_both_sides(count: int, apart_s: float, wrong: i
     policy = RetryPolicy(attempts_per_window=10, window_s=10.0)
     diary = Diary(now=lambda: 0.0)
     diary.changes.extend(link("connecting", at * apart_s) for at in range(count))
-    assert len(list(attempts(diary, policy))) == wrong
-    assert not list(attempts(diary, policy, lives=4))
+    assert len(list(attempts(diary, policy, PACE))) == wrong
+    assert not list(attempts(diary, policy, PACE, lives=4))
     kinds = ("open", "tls", "botched")
     events = [
         {"ts": round(at * apart_s * 1000), "conn": "", "event": kinds[at % 3], "target": "/v5/public/linear"}
         for at in range(count)
     ]
-    assert len(list(log(*events).attempts(policy, 1))) == wrong
-    assert not list(log(*events).attempts(policy, 4))
+    assert len(list(log(*events).attempts(policy, 1, PACE))) == wrong
+    assert not list(log(*events).attempts(policy, 4, PACE))
     assert not log({"ts": 1, "conn": "", "event": "botched", "target": "/v5/market/time"}).attempts_ms
+
+
+def test_attempts_and_waits_of_who_was_held_up() -> None:
+    policy = RetryPolicy(attempts_per_window=2, window_s=10.0, base_s=5.0, cap_s=5.0)
+    diary = Diary(now=lambda: 0.0)
+    diary.changes.extend(link("connecting", at_s) for at_s in (100.0, 105.0, 109.0))
+    diary.changes.extend([link("down", 120.0, reason="eof", retry_s=2.0, attempt=1), link("connecting", 121.2)])
+    heard = log(*(opened(at_s, str(at_s)) for at_s in (100.0, 105.0, 109.0)))
+    held_up = Pace(lambda: 0.0)
+    for pace, wrong in ((PACE, 1), (held_up, 0)):
+        held_up.lose(98.5, 99.5)  # the first was made, or said, or heard as much later
+        held_up.lose(118.5, 119.5)
+        assert len(list(attempts(diary, policy, pace))) == wrong
+        assert len(list(waits(diary, policy, pace))) == wrong
+        assert len(list(heard.attempts(policy, 1, pace))) == wrong
 
 
 # --- the program as a process ---------------------------------------------------------------------------------------
@@ -267,9 +306,34 @@ def test_a_standstill_must_be_said(stalls: list[tuple[float, float]], wrong: int
     life = Life(0, tmp_path, 0.0)
     life.stopped += [(15.0, 17.0), (20.0, 20.3)]  # the second is too short to count
     life.stalls += stalls
-    assert len(standstill_faults([life])) == wrong
+    assert len(standstill_faults([life], PACE, PACE)) == wrong
     life.bursts.append("BTCUSDT: three ticks within 0.01 s")
-    assert len(standstill_faults([life])) == wrong + 1
+    assert len(standstill_faults([life], PACE, PACE)) == wrong + 1
+
+
+@pytest.mark.parametrize(
+    "whose, from_s, to_s, said, excused",
+    [
+        ("program", 17.0, 21.0, (20.9, 5.9), True),  # it was continued, and did not run
+        ("program", 18.5, 21.0, (20.9, 5.9), False),  # when it ran at first
+        ("program", 14.2, 15.0, (17.05, 2.8), True),  # it was starved before it was stopped
+        ("program", 17.0, 21.0, (23.0, 2.0), False),  # too late all the same
+        ("stopper", 15.0, 16.5, (16.9, 0.5), True),  # the signal went out late
+        ("stopper", 16.3, 17.0, (16.4, 1.4), True),  # the other one did, or was noticed late
+        ("stopper", 15.0, 16.5, None, True),  # so short that it need not be said
+        ("stopper", 15.0, 15.5, None, False),
+    ],
+)
+def test_a_standstill_is_as_long_as_the_machine_makes_it(
+    whose: str, from_s: float, to_s: float, said: tuple[float, float] | None, excused: bool, tmp_path: Path
+) -> None:
+    life = Life(0, tmp_path, 0.0)
+    life.stopped.append((15.0, 17.0))
+    life.stalls += [said] if said else []
+    pace, stopper = Pace(lambda: 0.0), Pace(lambda: 0.0)
+    pace.lose(15.0, 17.0)
+    (pace if whose == "program" else stopper).lose(from_s, to_s)
+    assert (standstill_faults([life], pace, stopper) == []) is excused
 
 
 LAST_S = T0 / 1e9 + 3.0  # of the tape
@@ -318,32 +382,18 @@ def test_a_recording_that_is_not_there(tmp_path: Path) -> None:
     assert recording_faults(life, 1.0, killed=True, pace=pace)
 
 
+def test_a_killed_recording_lacks_the_last_second_of_the_time_there_was(tmp_path: Path) -> None:
+    life = Life(0, tmp_path, 0.0)
+    life.recording = simple_tape(tmp_path)
+    life.known_s = [LAST_S + 5.0]
+    starved = Pace(lambda: 0.0)
+    starved.lose(LAST_S + 5.5, LAST_S + 6.9)
+    assert len(recording_faults(life, LAST_S + 6.9, killed=True, pace=PACE)) == 1
+    assert recording_faults(life, LAST_S + 6.9, killed=True, pace=starved) == []
+    assert len(recording_faults(life, LAST_S + 6.9, killed=False, pace=starved)) == 1
+
+
 # --- measures -------------------------------------------------------------------------------------------------------
-
-
-def test_lost_time() -> None:
-    pace = Pace(lambda: 0.0)
-    pace.lose(1.0, 2.0)
-    pace.lose(3.0, 3.5)
-    assert pace.lost_s(0.0, 10.0) == 1.5
-    assert pace.lost_s(1.5, 3.25) == 0.75
-    assert pace.lost_s(5.0, 6.0) == 0.0
-    assert pace.longest_s() == 1.0
-
-
-async def test_a_beat_that_comes_late_is_lost_time(mock_clock: trio.testing.MockClock) -> None:
-    pace = Pace(trio.current_time)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pace.run)
-        for _ in range(5):
-            await trio.testing.wait_all_tasks_blocked()
-            mock_clock.jump(0.02)
-        await trio.testing.wait_all_tasks_blocked()
-        assert pace.longest_s() == 0.0
-        mock_clock.jump(5.0)
-        await trio.testing.wait_all_tasks_blocked()
-        assert 4.9 < pace.longest_s() < 5.0
-        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(

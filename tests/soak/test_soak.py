@@ -39,14 +39,19 @@ TOPIC = "orderbook.50.BTCUSDT"
 @pytest.mark.socket
 def test_a_short_soak_keeps_every_promise() -> None:
     report = trio.run(partial(soak, SoakPlan(duration_s=6, seed=5, rate=8)))
-    assert report.kept, format_report(report)
-    assert [check.name for check in report.checks] == list(PROOFS)
-    assert report.facts["ticks_judged"] > 200
-    assert report.facts["gaps_shown"] > 3
-    assert len(report.facts["faults"]) >= 15
-    assert report.facts["freezes"] >= 1
-    assert report.facts["kills"] >= 1
-    assert report.facts["losses"]["tls"] >= 1
+    said, facts = format_report(report), report.facts
+    assert report.kept, said
+    if report.unsure:
+        pytest.skip(f"this machine gives too little to judge by\n{said}")
+    assert [check.name for check in report.checks] == list(PROOFS), said
+    had_s = facts["had_s"]  # of the six seconds: what happens in them depends on what the machine gave
+    assert facts["ticks_judged"] > 40 * had_s, said
+    assert len(facts["faults"]) > 2.5 * had_s, said
+    assert facts["gaps_shown"] > 0.5 * had_s, said
+    if had_s > 5.5:
+        assert facts["freezes"] >= 1, said
+        assert facts["kills"] >= 1, said
+        assert facts["losses"].get("tls", 0) >= 1, said
 
 
 @pytest.mark.slow
@@ -59,9 +64,11 @@ def test_ctrl_c_ends_the_faults_and_has_everything_checked(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(command, "_quiet", tell)
-    assert main(["soak", "--duration", "1000", "--rate", "2", "--seed", "3", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert all(check["wrong"] == [] for check in report["checks"])
+    code = main(["soak", "--duration", "1000", "--rate", "2", "--seed", "3", "--json"])
+    said = capsys.readouterr().out
+    assert code == 0, said
+    report = json.loads(said)
+    assert all(check["wrong"] == [] for check in report["checks"]), said
     assert report["plan"] == {"duration_s": 1000.0, "seed": 3, "rate": 2.0}
     assert report["facts"]["faults"] == {}
 
@@ -75,13 +82,19 @@ def test_usage(words: list[str]) -> None:
 
 def test_a_broken_promise_is_shown_and_counts() -> None:
     usage = Usage(rss_bytes=1, descriptors=2, tasks=3)
-    counts = "connections gaps gaps_shown resyncs refused ticks_judged freezes kills clock_jumps longest_starved_s"
-    facts: dict[str, Any] = {"faults": {}, "losses": {}, "program_rss": [], "program_growth": 0}
+    counts = (
+        "connections gaps gaps_shown resyncs refused ticks_judged freezes kills clock_jumps longest_starved_s had_s"
+    )
+    facts: dict[str, Any] = {"faults": {}, "losses": {}, "program_rss": [], "program_growth": 0, "starved_s": [0, 0]}
     facts |= dict.fromkeys(counts.split(), 0)
     checks = [Check(name="good", wrong=[]), Check(name="bad", wrong=["x\x1b[31m"] * 20)]
-    report = Report(plan=SoakPlan(), checks=checks, before=usage, after=usage, facts=facts)
+    report = Report(plan=SoakPlan(), checks=checks, unsure=["\x1b"], before=usage, after=usage, facts=facts)
     text = format_report(report)
     assert not report.kept
+    assert "BROKEN" in text.splitlines()[-1]
+    assert "UNSURE" in text
+    assert "too little" in format_report(msgspec.structs.replace(report, checks=checks[:1])).splitlines()[-1]
+    assert "every" in format_report(msgspec.structs.replace(report, checks=[], unsure=[])).splitlines()[-1]
     assert "BROKEN bad" in text
     assert "10 more" in text
     assert "\x1b" not in text
@@ -126,16 +139,17 @@ LIVE_BEFORE = (5.0, became(BookState.LIVE))
     ],
 )
 def test_gaps_must_be_seen(events: list[dict[str, Any]], changes: list[Any], wrong: int) -> None:
-    assert len(list(ledger(*events).gaps({"50": diary(*changes)}, {"50": PACE}))) == wrong
+    assert len(list(ledger(*events).gaps({"50": diary(*changes)}, {"50": PACE}, PACE))) == wrong
 
 
 def test_a_gap_is_seen_a_second_later_of_the_time_there_was() -> None:
     starved = Pace(lambda: 0.0)
     starved.lose(10.1, 11.9)
     late = diary(LIVE_BEFORE, (12.5, became(BookState.SUSPECT, "gap")))
-    assert list(ledger(GAP).gaps({"50": late}, {"50": PACE}))
-    assert not list(ledger(GAP).gaps({"50": late}, {"50": starved}))
-    assert not list(ledger(GAP).gaps({"200": late}, {"200": PACE}))  # shown to somebody else
+    assert list(ledger(GAP).gaps({"50": late}, {"50": PACE}, PACE))
+    assert not list(ledger(GAP).gaps({"50": late}, {"50": starved}, PACE))
+    assert not list(ledger(GAP).gaps({"50": late}, {"50": PACE}, starved))  # who shows it may be starved as well
+    assert not list(ledger(GAP).gaps({"200": late}, {"200": PACE}, PACE))  # shown to somebody else
 
 
 @pytest.mark.parametrize(
@@ -157,17 +171,19 @@ def test_one_subscribe_each(events: list[dict[str, Any]], wrong: int) -> None:
 )
 def test_resync_budget(times: list[int], wrong: int) -> None:
     events = [asks("unsubscribe", TOPIC, ts=2_000 + at) for at in times]
-    assert len(list(ledger(*events).resyncs(LinkPolicy(), PACE))) == wrong
+    assert len(list(ledger(*events).resyncs(LinkPolicy(), {"50": PACE}, PACE))) == wrong
 
 
 def test_what_lay_unread_on_a_frozen_connection_proves_nothing_about_time() -> None:
     frozen = {"event": "fault", "name": "stall", "ts": 2_500}
     late, soon = asks("unsubscribe", TOPIC, ts=4_500), asks("unsubscribe", TOPIC, ts=4_600)
-    assert list(ledger(late, soon).resyncs(LinkPolicy(), PACE))
-    assert not list(ledger(frozen, late, soon).resyncs(LinkPolicy(), PACE))
+    assert list(ledger(late, soon).resyncs(LinkPolicy(), {"50": PACE}, PACE))
+    assert not list(ledger(frozen, late, soon).resyncs(LinkPolicy(), {"50": PACE}, PACE))
     starved = Pace(lambda: 0.0)
     starved.lose(3.5, 4.45)
-    assert not list(ledger(late, soon).resyncs(LinkPolicy(), starved))  # the first one was heard late
+    assert not list(ledger(late, soon).resyncs(LinkPolicy(), {"50": PACE}, starved))  # the first one was heard late
+    assert not list(ledger(late, soon).resyncs(LinkPolicy(), {"50": starved}, PACE))  # or said late
+    assert list(ledger(late, soon).resyncs(LinkPolicy(), {"200": starved}, PACE))  # by somebody else
 
 
 def test_reconnects_must_agree() -> None:
@@ -186,7 +202,7 @@ def test_reconnects_must_agree() -> None:
 def test_waits_must_be_bounded_and_waited(retry_s: float, attempt: int, again_s: float, wrong: int) -> None:
     down = LinkChanged(link="linear", state="down", reason="reset", retry_s=retry_s, attempt=attempt)
     story = diary((0.0, down), (again_s, LinkChanged(link="linear", state="connecting")))
-    assert len(list(waits(story, RetryPolicy(base_s=1.0, cap_s=5.0)))) == wrong
+    assert len(list(waits(story, RetryPolicy(base_s=1.0, cap_s=5.0), PACE))) == wrong
 
 
 # --- books and ticks ------------------------------------------------------------------------------------------------
@@ -211,7 +227,10 @@ def test_every_level_counts(bids: list[tuple[str, str]], wrong: int) -> None:
     book = BookDump(
         category=BTC.category, symbol=BTC.symbol, state=BookState.LIVE, u=1, seq=1, bids=bids, asks=[("10", "1")]
     )
-    assert len(differences([book], Exchange(), 2)) == wrong
+    behind = msgspec.structs.replace(book, seq=0)
+    doubted = msgspec.structs.replace(book, state=BookState.SYNCING)
+    for it, late in ((book, False), (behind, True), (doubted, True)):
+        assert [found.late for found in differences([it], Exchange(), 2)] == [late] * wrong
 
 
 def variants(good: MetricsTick) -> Iterator[tuple[MetricsTick, int]]:
