@@ -98,8 +98,8 @@ class FeedProtocol:
     """One connection of one category.
 
     Args: link: its name in logs and counters; books: (instrument, depth), all of `category`;
-        on_refused: told why each message was refused that cannot be used; resyncs: when (monotonic ns) and why each book
-        was resynced lately, over all its connections: six a minute are six a minute, however often the link is opened.
+        on_refused: told why each message was refused that cannot be used; resyncs: those of each book over all its
+        connections: six a minute are six a minute, however often the link is opened.
     """
 
     def __init__(
