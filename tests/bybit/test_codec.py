@@ -362,7 +362,11 @@ def test_what_is_remembered_of_messages_is_bounded(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("topic", ["publicTrade", "allLiquidation"])
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"s": "X1"}, "symbol"), ({"S": "buy"}, "shape"), ({"v": "nan"}, "number"), ({"p": "0"}, "number")],
+    [
+        ({"s": "X1"}, "symbol"),
+        ({"S": "buy"}, "shape"),
+        *(({key: text}, "number") for key in "pv" for text in ("nan", "1e5", "1_0", " 1", "x", "0")),
+    ],
 )
 def test_bad_rows_have_a_named_reason(topic: str, change: dict[str, str], reason: str) -> None:
     row = {"T": 7, "s": "BTCUSDT", "S": "Buy", "v": "2", "p": "4", "i": "x", "BT": False, **change}

@@ -66,6 +66,11 @@ def test_any_text_is_a_topic_or_a_wire_error(text: str) -> None:
     assert str(topic) == text
 
 
+def test_depths_and_their_intervals_are_the_venues() -> None:
+    assert DEPTHS == (1, 50, 200, 1000)
+    assert PUSH_INTERVAL_MS == {1: 10, 50: 20, 200: 100, 1000: 200}
+
+
 def test_book_topics_of_every_depth_are_different_topics() -> None:
     names = {book_topic("BTCUSDT", depth) for depth in DEPTHS}
     assert len(names) == len(DEPTHS) == len(PUSH_INTERVAL_MS)
@@ -84,6 +89,7 @@ def test_a_learning_table_takes_any_well_formed_topic() -> None:
     table = TopicTable(Category.SPOT)
     spot = InstrumentId(Category.SPOT, "BTCUSDT")
     assert table.get("orderbook.200.BTCUSDT") == (spot, 200)
+    assert table.get("orderbook.1000.BTCUSDT") == (spot, 1000)
     assert table.get("tickers.BTCUSDT") == (spot, 0)
     for bad in ("orderbook.0.BTCUSDT", "orderbook.99999.BTCUSDT", "nonsense", "orderbook.x.BTCUSDT"):
         assert table.get(bad) is None
