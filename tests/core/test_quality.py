@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orderflow.core.engine import Engine
 from orderflow.core.figures import Cause, CauseFigures, Quantiles, TickQuality
-from orderflow.core.quality import Coverage, CoverageState, Sums, Tally, cause_of, figures, percent, total
+from orderflow.core.quality import CauseSum, Coverage, CoverageState, Sums, Tally, cause_of, figures, percent, total
 from orderflow.core.types import (
     BookState,
     BookUpdate,
@@ -255,3 +255,46 @@ def test_topics_together() -> None:
     other.messages = 1
     both = total([(one, tally), (two, other), (Sums(), Tally())])
     assert (both.coverage_pct, both.first_ms, both.last_ms, both.duplicates, both.messages) == (25.0, 3, 9, 5, 1)
+
+
+def test_every_figure_of_topics_together() -> None:
+    """What is a count or a time is added, what is a distribution merged."""
+    parts = []
+    for number in (1, 10):
+        coverage, tally = Coverage(), Tally()
+        coverage.begin(0)
+        coverage.change(BookState.LIVE, "snapshot", 0)
+        coverage.change(BookState.SUSPECT, "gap", 1000 * MS)
+        coverage.change(BookState.LIVE, "snapshot", (1000 + number) * MS)
+        tally.messages, tally.jumps, tally.missed, tally.duplicates = number, 2 * number, 3 * number, 4 * number
+        tally.refused, tally.resyncs = 5 * number, 6 * number
+        tally.latency.record(7000 * number)
+        tally.offsets.record(8000 * number)
+        parts.append((coverage.sums(2000 * MS), tally))
+    both = total(parts)
+    assert (both.messages, both.jumps, both.missed, both.duplicates) == (11, 22, 33, 44)
+    assert (both.refused, both.resyncs) == (55, 66)
+    assert (both.asked_s, both.gaps, both.gap_s, both.longest_gap_s) == (4.0, 2, 0.011, 0.01)
+    assert both.causes == (CauseFigures(cause=Cause.SEQUENCE, count=2, seconds=0.011, longest_s=0.01),)
+    assert (both.recovery_s.count, both.recovery_s.max) == (2, 0.01)
+    assert (both.latency_ms.count, both.latency_ms.max) == (2, 70.0)
+    assert (both.clock_offset_ms.count, both.clock_offset_ms.max) == (2, 80.0)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_why_a_topic_is_not_live_from_the_beginning_may_be_known(live: bool) -> None:
+    coverage = Coverage()
+    if live:
+        coverage.change(BookState.LIVE, "snapshot", 0)
+    coverage.begin(0, Cause.UNRECORDED)
+    assert set(coverage.sums(5 * MS).causes) == (set() if live else {Cause.UNRECORDED})
+
+
+def test_figures_are_as_exact_as_they_say() -> None:
+    sums, tally = Sums(), Tally()
+    sums.asked_ns, sums.causes[Cause.STALE] = 7_000_000_000_123_600, CauseSum(count=3, ns=1_234_567_800, longest_ns=1)
+    tally.first_ns = 1_790_000_000_123_999_999
+    tally.latency.record(-1)
+    quality = figures(sums, tally)
+    assert (quality.asked_s, quality.gap_s, quality.gaps_per_hour) == (7_000_000.000124, 1.234568, 0.002)
+    assert (quality.first_ms, quality.latency_ms.max) == (1_790_000_000_123, -0.001)
