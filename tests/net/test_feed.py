@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from orderflow.core.types import Event, LinkChanged
+    from orderflow.net.feed import FeedTap
 
     Peer = Callable[["Session"], Awaitable[object]]
     Clock = trio.testing.MockClock
@@ -166,7 +167,13 @@ class Market:
 class Bench:
     """A feed, its queue and a book task, run over an exchange."""
 
-    def __init__(self, *peers: Peer | Exception, limit: int = 1000, policy: LinkPolicy = POLICY) -> None:
+    def __init__(
+        self,
+        *peers: Peer | Exception,
+        limit: int = 1000,
+        policy: LinkPolicy = POLICY,
+        make_tap: Callable[[], FeedTap] | None = None,
+    ) -> None:
         self.exchange = Exchange(*peers)
         self.queue = EventQueue(limit)
         self.events: list[Event] = []
@@ -183,6 +190,7 @@ class Bench:
             policy,
             dial=self.exchange.dial,
             clock=clock,
+            make_tap=make_tap,
         )
 
     async def over(self, seconds: float, *during: Callable[[], Awaitable[object]]) -> None:
@@ -239,6 +247,53 @@ async def test_a_link_connects_subscribes_and_feeds(autojump_clock: Clock) -> No
     statistics = bench.feed.statistics()
     assert (statistics.connects, statistics.frames, statistics.losses) == (1, 9, {})
     assert isinstance(bench.events[-1], LinkDown)  # told even when the program ends it
+
+
+class Tape:
+    """Writes down what it is told of one connection."""
+
+    def __init__(self) -> None:
+        self.story: list[tuple[str, Any]] = []
+
+    def opened(self) -> None:
+        self.story.append(("opened", None))
+
+    def batch(self, messages: list[bytes], recv_ns: int, mono_ns: int, events: list[Event]) -> None:
+        self.story.append(("batch", (messages, recv_ns - mono_ns, [type(event) for event in events])))
+
+    def sent(self, text: str) -> None:
+        self.story.append(("sent", json.loads(text)["op"]))
+
+    def lost(self, reason: str, detail: str) -> None:
+        self.story.append(("lost", (reason, detail)))
+
+
+async def test_a_listener_hears_of_everything_that_passes(autojump_clock: Clock) -> None:
+    tapes: list[Tape] = []
+
+    def make_tap() -> Tape:
+        tapes.append(Tape())
+        return tapes[-1]
+
+    bench = Bench(hang_up, ConnectFailed("nobody there", reason="refused"), Market(), make_tap=make_tap)
+    await bench.over(10)
+    snapshot = book(TOPIC[A], 7, snapshot=True)
+    assert tapes[0].story == [
+        ("opened", None),
+        ("sent", "subscribe"),
+        ("batch", ([snapshot], WALL_NS, [BookUpdate])),
+        ("lost", ("eof", "end of stream")),
+    ]
+    assert tapes[1].story == [("lost", ("refused", "nobody there"))]
+    assert [what for what, _ in tapes[2].story] == ["opened", "sent", "batch"]
+    assert bench.feed.instruments == (A, B)
+
+
+async def test_what_connections_counted_is_added_up_once(autojump_clock: Clock) -> None:
+    bench = Bench(hang_up, hang_up, Market())
+    await bench.over(10)
+    statistics = bench.feed.statistics()
+    assert (statistics.connects, statistics.losses, statistics.frames) == (3, {"eof": 2}, 1 + 1 + 3)
 
 
 # --- losses
