@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from orderflow.bench.memory import resident_mb
-from orderflow.bench.peers import run_bare, run_plain
+from orderflow.bench.peers import run_bare, run_least, run_plain
 from orderflow.bench.ratios import BUSY, OURS
 from orderflow.bench.subject import FIRST_U, INSTRUMENT
 from orderflow.core.engine import Engine
@@ -246,6 +246,7 @@ CLIENTS: Final[Mapping[str, Client]] = {
     BUSY: run_busy,
     "plain": run_plain,
     "trio-websocket": run_bare,
+    "trio": run_least,
     "program": _run_program,
 }
 """Name -> client; what is not among them is a rival."""

@@ -1,4 +1,4 @@
-"""Clients on trio-websocket as it is, to compare with: the plain one and a tuned one."""
+"""Clients on Trio to compare with: trio-websocket as it is, plain and tuned, and the least that Trio itself takes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import msgspec
 import trio
 from sortedcontainers import SortedDict
 from trio_websocket import open_websocket_url
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, Request, TextMessage
 
 from orderflow.bench.keeper import Keeper, Noter, subscription
+from orderflow.net.dial import dial_tcp, parse_endpoint
+from orderflow.net.frames import FrameCutter
+from orderflow.net.tls import start_tls
 
 if TYPE_CHECKING:
     import ssl
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from orderflow.bench.client import Job, Sheet
 
 _QUEUE: Final = 1000
+_MAX_MESSAGE_BYTES: Final = 1 << 22
 
 
 async def run_plain(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> None:
@@ -52,6 +58,27 @@ async def run_bare(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> No
         await ws.send_message(subscription(job.depth))
         while not keeper.take(str(await ws.get_message()).encode()):
             pass
+
+
+async def run_least(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> None:
+    """The least a client on Trio can do: one task that waits for the socket, reads it, cuts frames and keeps levels.
+
+    No pings, deadlines, reconnecting, checks, counters, nor a second task: what this takes is Trio's own share.
+    """
+    endpoint = parse_endpoint(job.url)
+    keeper = Keeper(job, sheet)
+    cutter = FrameCutter(_MAX_MESSAGE_BYTES)
+    async with await dial_tcp(endpoint.host, endpoint.port) as socket:
+        stream = socket if context is None else await start_tls(socket, endpoint.host, context)
+        handshake = WSConnection(ConnectionType.CLIENT)
+        await stream.send_all(handshake.send(Request(host=endpoint.host_header, target=endpoint.target)))
+        while not any(isinstance(event, AcceptConnection) for event in handshake.events()):
+            handshake.receive_data(bytes(await stream.receive_some()))
+        await stream.send_all(handshake.send(TextMessage(subscription(job.depth))))
+        while True:
+            for raw in cutter.feed(await stream.receive_some()):
+                if keeper.take(raw):
+                    return
 
 
 async def _read(ws: Any, send: trio.MemorySendChannel[str]) -> None:

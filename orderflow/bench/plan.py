@@ -13,7 +13,7 @@ from orderflow.core.errors import ConfigError
 if TYPE_CHECKING:
     import argparse
 
-BARE = "trio-websocket"
+BARE = ("trio-websocket", "trio")
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +88,6 @@ def _with_peers(plan: Plan, python: str) -> Plan:
         depths=plan.depths[:1],
         rates=(plan.rate,),
         flood=min(plan.flood, 40_000),  # pybit takes its time
-        clients=(*plan.clients, BARE, *find_rivals(python).rivals),
+        clients=(*plan.clients, *BARE, *find_rivals(python).rivals),
         peers_python=python,
     )

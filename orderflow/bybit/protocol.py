@@ -163,13 +163,13 @@ class FeedProtocol:
         self._heartbeat.start(mono_ns)
         return [LinkUp(link=self.link, instruments=self.instruments, mono_ns=mono_ns), *self._subscribe(mono_ns)]
 
-    def receive(self, messages: Iterable[bytes], recv_ns: int, mono_ns: int) -> list[Event]:
+    def receive(self, messages: Sequence[bytes], recv_ns: int, mono_ns: int) -> list[Event]:
         """Every message of one socket read, with that read's stamps. Raises nothing: bad messages are counted."""
         self._heartbeat.last_frame_ns = mono_ns
         decode = self._codec.decode
         events: list[Event] = []
+        self._frames += len(messages)
         for raw in messages:
-            self._frames += 1
             try:
                 item = decode(raw, recv_ns, mono_ns)
             except WireError as exc:

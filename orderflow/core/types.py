@@ -27,7 +27,7 @@ class Category(enum.StrEnum):
     SPOT = "spot"
 
 
-class InstrumentId(msgspec.Struct, frozen=True, order=True, gc=False):
+class InstrumentId(msgspec.Struct, frozen=True, order=True, gc=False, cache_hash=True):
     """(category, symbol): the key of everything. `BTCUSDT` exists as spot and as linear."""
 
     category: Category

@@ -2,8 +2,8 @@
 
 trio-websocket is good at the upgrade, at answering pings and closes and at sending; but a message received its way
 costs fifty times what cutting the frame costs. So the tap sits between it and the real stream, reads large pieces,
-cuts text messages out (`frames.py`) and delivers all messages of one read in one call, stamped once. It also knows
-what trio-websocket does not tell: why an upgrade failed, and why a link ended.
+cuts text messages out (`frames.py`) and delivers the messages of one read together, stamped once. It also knows what
+trio-websocket does not tell: why an upgrade failed, and why a link ended.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ _DATE: Final = re.compile(rb"\ndate:[ \t]*([ -~]{1,40}[!-~])[ \t]*\r?\n", re.IGN
 _LOCATION: Final = re.compile(rb"\nlocation:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _ONLY_ASCII: Final = bytes(range(128)) + b"?" * 128
 
+_TOGETHER: Final = 32
+"""Messages of one read that are handed on together: what more of them decode to no longer fits into a core's caches."""
 _TOGETHER_NS: Final = 500_000
 _CLOCK_ATTEMPTS: Final = 5
 
@@ -88,7 +90,8 @@ class TappedStream(trio.abc.Stream):
 
     Args:
         stream: the connected stream; whoever made it closes it.
-        on_batch: gets (messages of one read, wall clock ns, monotonic ns); an OrderflowError it raises ends the link.
+        on_batch: gets (messages of one read, 32 at a time, wall clock ns, monotonic ns); an OrderflowError it raises
+            ends the link.
         cutter: judges what comes after the upgrade.
         answer_s: how long messages that came right before a violation may still be answered.
     """
@@ -240,12 +243,18 @@ class TappedStream(trio.abc.Stream):
         recv_ns, mono_ns = self._clock()
         cutter = self._cutter
         messages = cutter.feed(data)
-        self._reads += 1
-        self._bytes += len(data)
         self._last_read_mono_ns = mono_ns
-        if messages:
+        try:
+            if len(messages) <= _TOGETHER:
+                if messages:
+                    self._on_batch(messages, recv_ns, mono_ns)
+            else:
+                for start in range(0, len(messages), _TOGETHER):
+                    self._on_batch(messages[start : start + _TOGETHER], recv_ns, mono_ns)
+        finally:  # what is only counted can wait until the books have theirs
+            self._reads += 1
+            self._bytes += len(data)
             self._messages += len(messages)
-            self._on_batch(messages, recv_ns, mono_ns)
         if cutter.violation is not None:
             raise cutter.violation
         if not cutter.has_control:

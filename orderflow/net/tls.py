@@ -15,6 +15,7 @@ from orderflow.core.errors import ConnectFailed
 from orderflow.core.text import escape_text
 
 _RECORD_BYTES = 16_384
+_READ_BYTES = 65_536
 _STREAM_ERRORS = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -64,13 +65,12 @@ class TlsStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """All that can be decrypted without waiting, once there is anything; b"" at the end of the stream.
 
-        Args: max_bytes: enough to stop at; up to one TLS record more may be returned.
+        That is what one read of the transport brought (64 KiB): `max_bytes` is not looked at.
         """
-        limit = max_bytes or _RECORD_BYTES
         await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
         while True:
-            data, ended = self._decrypt(limit)
+            data, ended = self._decrypt()
             if self._outgoing.pending:
                 await self._flush_quietly()  # an answer of TLS itself: to a key update, or an alert
             if data or ended:
@@ -98,18 +98,17 @@ class TlsStream(trio.abc.Stream):
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    def _decrypt(self, limit: int) -> tuple[bytes, bool]:
+    def _decrypt(self) -> tuple[bytes, bool]:
         """(what has arrived, whether the stream has ended). An error waits until what came before it was fetched."""
         pieces: list[bytes] = []
-        size = 0
-        read = self._ssl.read
+        ended = False
+        read, keep = self._ssl.read, pieces.append
         try:
-            while size < limit and self._over is None:
-                piece = read(_RECORD_BYTES)
-                if not piece:
-                    return b"".join(pieces), True
-                pieces.append(piece)
-                size += len(piece)
+            while self._over is None:
+                if not (piece := read(_RECORD_BYTES)):
+                    ended = True
+                    break
+                keep(piece)
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
@@ -117,11 +116,11 @@ class TlsStream(trio.abc.Stream):
         if self._over is not None and not pieces:
             if not _is_end(self._over):
                 raise trio.BrokenResourceError from self._over
-            return b"", True
-        return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), False
+            ended = True
+        return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), ended
 
     async def _fill(self) -> None:
-        if data := await self._transport.receive_some():
+        if data := await self._transport.receive_some(_READ_BYTES):
             self._incoming.write(data)
         else:
             self._incoming.write_eof()

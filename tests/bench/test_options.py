@@ -49,7 +49,7 @@ def test_peers_are_compared_where_clients_are(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("orderflow.bench.field.find_rivals", lambda python: asked.append(python) or field)
     plan = make_plan(_parse("--peers", "--peers-python", "other"))
     assert plan.stages == ("flood", "paced", "tls")
-    assert plan.clients == ("orderflow", "plain", "trio-websocket", "picows", "pybit")
+    assert plan.clients == ("orderflow", "plain", "trio-websocket", "trio", "picows", "pybit")
     assert (plan.depths, plan.rates, plan.peers_python, asked) == ((50,), (500.0,), "other", ["other"])
     chosen = make_plan(_parse("--peers", "--only", "paced", "--rate", "100", "--depth", "200"))
     assert (chosen.stages, chosen.rates, chosen.depths) == (("paced",), (100.0,), (200,))

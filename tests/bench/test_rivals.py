@@ -13,6 +13,7 @@ from orderflow.bench.certificate import papers
 from orderflow.bench.client import Job, Sheet, perform
 from orderflow.bench.field import find_rivals
 from orderflow.bench.loopback import open_server
+from orderflow.bench.plan import BARE
 from orderflow.bench.rivals import RIVALS
 from orderflow.core.errors import ConfigError
 
@@ -65,10 +66,11 @@ def test_a_rival_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.socket
-def test_bare_trio_websocket_ends_with_the_servers_book() -> None:
-    with open_server(50, 8, 7) as server:
-        run = server.run("trio-websocket", 200, 2000)
-    assert len(run.outcome.stamps) == 200
+@pytest.mark.parametrize("client", BARE)
+def test_a_bare_client_on_trio_ends_with_the_servers_book(client: str) -> None:
+    with papers() as tls, open_server(50, 8, 7) as plain, open_server(50, 8, 7, tls) as secure:
+        for server in (plain, secure):
+            assert len(server.run(client, 200, 2000).outcome.stamps) == 200
 
 
 @pytest.mark.peers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -26,7 +27,7 @@ def book(price: str = '"100.5"', size: str = '"1"', **changes: object) -> bytes:
     data: dict[str, object] = {"s": "BTCUSDT", "b": "BIDS", "a": [["101.5", "2"]], "u": 5, "seq": 6}
     message: dict[str, object] = {"topic": "orderbook.50.BTCUSDT", "type": "delta", "ts": 7, "data": data, "cts": 4}
     for key, value in changes.items():
-        (data if key in ("s", "u", "seq", "a") else message)[key] = value
+        (data if key in ("s", "u", "seq", "a", "b") else message)[key] = value
     text = json.dumps(message, separators=(",", ":"))
     return text.replace('"BIDS"', f"[[{price},{size}]]").encode()
 
@@ -61,7 +62,7 @@ def test_the_depth_is_the_topics(depth: int) -> None:
     [
      '" 1"', '"1 "', '"1_0"', '"nan"', '"NaN"', '"inf"', '"-inf"', '"infinity"', '"1e5"', '"1E5"', '"-1"', '"+1"',
      '"１"',
-     '"0x1"', '"1.2.3"', '""', '"."', '"1,5"', "null", "true", '"true"', "{}", "[]", "-1", "1e5", '"' + "9" * 25 + '"',
+     '"0x1"', '"1.2.3"', '""', '"."', '"1,5"', "null", "true", '"true"', "{}", "[]", "-1", "1e5", '"' + "9" * 33 + '"',
      '"0.' + "0" * 30 + '1"', '"\\u0031e5"'],
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["price", "size"])
@@ -76,14 +77,14 @@ def test_what_is_no_plain_decimal_is_refused_whole(number: str, place: str, warm
     assert caught.value.topic == "orderbook.50.BTCUSDT"
 
 
-@pytest.mark.parametrize("shift", range(8))
+@pytest.mark.parametrize("shift", range(16))
 @pytest.mark.parametrize("char", ["9", "0", "."])
 def test_the_longest_number_is_the_same_wherever_it_stands(shift: int, char: str) -> None:
     """The fast path looks at every few bytes only."""
     decoder = codec()
     decoder.decode(book(), 0, 0)
     ahead = '"' + "7" * (shift + 1) + '"'
-    longest = "1" * 12 + char + "1" * 11
+    longest = "1" * 16 + char + "1" * 15
     assert decoder.decode(book(price=ahead, size=f'"{longest}"'), 0, 0) is not None
     with pytest.raises(WireError, match="number"):
         decoder.decode(book(price=ahead, size=f'"{longest}1"'), 0, 0)
@@ -98,7 +99,7 @@ def test_a_price_of_0_is_refused(price: str) -> None:
 @pytest.mark.parametrize(
     ("text", "plain"),
     [("1", True), ("0.10", True), ("86723.40", True), ("007", True), ("1.", True), (".5", True), ("", False),
-     ("1.2.3", False), ("1e5", False), ("-1", False), ("1\n", False), ("9" * 24, True), ("9" * 25, False)],
+     ("1.2.3", False), ("1e5", False), ("-1", False), ("1\n", False), ("9" * 32, True), ("9" * 33, False)],
 )  # fmt: skip
 def test_plain_numbers(text: str, plain: bool) -> None:
     assert is_plain_number(text) is plain
@@ -158,7 +159,7 @@ def test_trades() -> None:
         (b'"0.5"', b'"nan"'),
         (b'"100.5"', b'"-1"'),
         (b'"100.5"', b'"1e2"'),
-        (b'"100.5"', b'"' + b"1" * 25 + b'"'),
+        (b'"100.5"', b'"' + b"1" * 33 + b'"'),
         (b'"0.5"', b"0.5"),
         (b'"s":"BTCUSDT"', b'"s":"X1"'),
     ):
@@ -260,7 +261,7 @@ def test_the_fast_path_refuses_exactly_what_the_strict_one_does(rows: list[tuple
         assert all(is_plain_number(price) and is_plain_number(size) and float(price) > 0 for price, size in rows)
 
 
-# --- what one skeleton cannot tell apart
+# --- what has the shape of a good message and is none
 
 
 @pytest.mark.parametrize(
@@ -345,18 +346,41 @@ def test_the_topic_of_a_long_broken_message_is_found_at_either_end(place: str) -
     assert (caught.value.reason, caught.value.topic) == ("json", "orderbook.50.BTCUSDT")
 
 
-def test_what_is_remembered_of_messages_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orderflow.bybit.codec._MAX_SKELETONS", 3)
-    decoder = codec()
-    for _ in range(5):
-        decoder.decode(book(), 0, 0)
-    assert len(decoder._skeletons) == 1
-    decoder.decode(book(long="x" * 400), 0, 0)
-    assert len(decoder._skeletons) == 1, "a peer must not make us remember long texts"
+def test_what_is_remembered_of_messages_is_bounded() -> None:
+    table = TopicTable(Category.LINEAR, learn=False)
+    table.add_book(BTC, 50)
+    decoder = FeedCodec(table)
     for letter in "abcdefgh":
         decoder.decode(book(other=letter), 0, 0)
-    assert len(decoder._skeletons) == 3
-    assert refusal(decoder, book(price='"1e5"', other="a")) == "number"
+        decoder.decode(book(topic=f"orderbook.50.{letter.upper()}USDT", s=f"{letter.upper()}USDT"), 0, 0)
+    assert len(decoder._shapes) == 1
+    decoder.decode(book(long="x" * 400), 0, 0)
+    assert sum(map(len, decoder._shapes["orderbook.50.BTCUSDT"])) < 200, "a peer must not make us remember long texts"
+    assert refusal(decoder, book(price='"1e5"', other="h")) == "number"
+
+
+def vetted(decoder: FeedCodec, raw: bytes, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether this message's numbers are looked at one by one."""
+    looked: list[bytes] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder, "_vet", looked.append)
+        assert isinstance(decoder.decode(raw, 0, 0), BookUpdate)
+    return bool(looked)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n  "])
+def test_one_delta_of_a_topic_is_vetted_and_the_others_are_known(blank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raw(bids: int, asks: int, **changes: object) -> bytes:
+        sides = {"b": [[f"{100 - i}.5", "0.25"] for i in range(bids)], "a": [[f"{101 + i}", "7"] for i in range(asks)]}
+        return book(**changes, **sides).replace(b",", f",{blank}".encode())
+
+    decoder = codec()
+    decoder.decode(raw(2, 1), 0, 0)
+    for bids, asks in itertools.product(range(4), range(4)):
+        assert not vetted(decoder, raw(bids, asks, u=77), monkeypatch)
+    assert vetted(decoder, raw(1, 1, type="snapshot"), monkeypatch)
+    assert not vetted(decoder, raw(1, 1), monkeypatch)  # a snapshot does not make us forget
+    assert vetted(decoder, raw(1, 1, cts="7"), monkeypatch)
 
 
 @pytest.mark.parametrize("topic", ["publicTrade", "allLiquidation"])
@@ -394,8 +418,8 @@ def test_the_index_price_has_two_names() -> None:
     [
         (ticker("other"), "shape"),
         (ticker(lastPrice="1e9"), "number"),
-        (ticker(lastPrice="9" * 25), "number"),
-        (ticker(lastPrice="9" * 24), None),
+        (ticker(lastPrice="9" * 33), "number"),
+        (ticker(lastPrice="9" * 32), None),
         (ticker(symbol="ETHUSDT"), "symbol"),
     ],
 )

@@ -133,7 +133,7 @@ async def test_a_forged_record_breaks_the_stream_after_what_was_good() -> None:
 
 async def test_reading_in_a_flood_lets_others_run() -> None:
     async with tls_pair(client_context()) as pair:
-        await pair.server.send_all(b"x" * 300_000)
+        await pair.server.send_all(b"x" * 1_000_000)
         async with trio.open_nursery() as nursery:
             laps: list[int] = []
 
@@ -144,7 +144,7 @@ async def test_reading_in_a_flood_lets_others_run() -> None:
 
             nursery.start_soon(bystander)
             size = reads = 0
-            while size < 300_000:
+            while size < 1_000_000:
                 size += len(await pair.client.receive_some(1000))
                 reads += 1
             assert reads > 10

@@ -205,6 +205,34 @@ async def test_messages_of_one_read_come_as_one_batch_with_one_stamp(autojump_cl
     assert (statistics.control_bytes, statistics.last_read_mono_ns) == (3, 4)
 
 
+@pytest.mark.parametrize("count", [1, 32, 33, 64, 100])
+async def test_a_long_read_is_handed_on_in_parts_with_its_one_stamp(
+    count: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    inbox = Inbox()
+    texts = [f"message {number}".encode() for number in range(count)]
+    async with linked(partial(Venue.accept, then=b"".join(map(text_frame, texts))), inbox) as link:
+        await inbox.wait_for(count)
+        assert link.statistics().messages == count
+    assert inbox.messages == texts
+    assert [len(batch) for batch, _, _ in inbox.batches] == [32] * (count // 32) + [count % 32] * (count % 32 > 0)
+    assert len({(recv_ns, mono_ns) for _, recv_ns, mono_ns in inbox.batches}) == 1
+
+
+async def test_a_link_that_ends_within_a_read_hands_on_no_more_of_it(autojump_clock: trio.testing.MockClock) -> None:
+    inbox = Inbox()
+
+    def overrun(messages: list[bytes], recv_ns: int, mono_ns: int) -> None:
+        inbox(messages, recv_ns, mono_ns)
+        if len(inbox.batches) == 2:
+            raise FeedOverrun("queue full")
+
+    with pytest.raises(FeedOverrun):
+        async with linked(partial(Venue.accept, then=text_frame("x") * 100), overrun):
+            await trio.sleep_forever()
+    assert len(inbox.messages) == 64
+
+
 async def test_the_upgrade_asks_for_what_the_url_says(autojump_clock: trio.testing.MockClock) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
     asked: list[object] = []
