@@ -102,7 +102,6 @@ class LatencyHistogram:
 
     def merge(self, other: LatencyHistogram) -> None:
         """Add everything `other` counted; `other` stays as it is."""
-        self._fold()
         other._fold()
         for key, count in other._counts.items():
             self._counts[key] = self._counts.get(key, 0) + count

@@ -111,7 +111,7 @@ class Coverage:
         if state.begun_ns is not None:
             return
         state.begun_ns = state.since_ns = at_ns
-        if cause is not None and not state.live:
+        if cause is not None:
             state.cause = cause
 
     def change(self, new: BookState, reason: str, at_ns: int) -> None:

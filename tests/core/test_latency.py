@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orderflow.core.latency import LatencyHistogram
@@ -51,6 +51,9 @@ steps = st.lists(
 
 
 @given(steps)
+@example([("record", [5]), ("ask", []), ("merge", [7]), ("ask", [])])
+@example([("record", [-5, 3]), ("merge", [-7]), ("clear", []), ("record all", [2])])
+@example([("record all", [9]), ("merge", [8]), ("record", [0, 4]), ("ask", []), ("clear", []), ("ask", [])])
 def test_it_stands_for_what_it_was_given_since_it_was_cleared(story: list[tuple[str, list[int]]]) -> None:
     """However that came, and whoever looked meanwhile."""
     histogram, samples = LatencyHistogram(), list[int]()
