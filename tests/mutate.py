@@ -49,6 +49,7 @@ _EXAMPLES = 20
 _MORE_EXAMPLES = 100
 _DATA_BYTES = 1 << 30
 _SURVIVED, _KILLED, _SLOW, _INDIRECT = "survived", "killed", "took too long", "killed by others only"
+_UNJUDGED = "could not be judged"
 
 
 class Target(NamedTuple):
@@ -258,7 +259,7 @@ class Child:
             os.dup2(null, 1)
             os.dup2(null, 2)
             resource.setrlimit(resource.RLIMIT_DATA, (_DATA_BYTES, _DATA_BYTES))
-            result = 1
+            result = 3
             try:
                 result = 0 if act() else 1
             finally:
@@ -273,7 +274,7 @@ class Child:
             return None
         if os.WIFSIGNALED(status):
             return _SLOW
-        return _SURVIVED if status == 0 else _KILLED
+        return {0: _SURVIVED, 1: _KILLED}.get(os.waitstatus_to_exitcode(status), _UNJUDGED)
 
 
 def side_by_side(starts: list[Callable[[], Child]], jobs: int) -> list[str]:
@@ -352,7 +353,10 @@ def judge_fresh(target: Target, chosen: list[Mutant], survey: Survey, jobs: int,
     def judge(mutant: Mutant) -> Child:
         def act() -> bool:
             sys.meta_path.insert(0, Loader(target, target.code(mutant)))
-            return run_pytest(files, Fresh(survey, mutant.line, examples)) == 0
+            result = run_pytest(files, Fresh(survey, mutant.line, examples))
+            if result == pytest.ExitCode.INTERNAL_ERROR:
+                raise RuntimeError("pytest broke")
+            return result == pytest.ExitCode.OK
 
         return Child(act, 10 + sum(run.seconds for run in survey.values()) * examples / _EXAMPLES)
 
@@ -393,7 +397,9 @@ def main(module: str, *arguments: str) -> None:
     for mutant, verdict in zip(chosen, verdicts, strict=True):
         if verdict != _KILLED:
             print(f"{verdict}: {target.file.name}:{mutant.line}: {mutant.what}")  # noqa: T201 - a tool for people
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in (_KILLED, _SLOW, _INDIRECT, _SURVIVED))
+    counts = ", ".join(
+        f"{verdicts.count(verdict)} {verdict}" for verdict in (_KILLED, _SLOW, _INDIRECT, _UNJUDGED, _SURVIVED)
+    )
     print(f"{len(chosen)} mutants: {counts} ({time.monotonic() - began:.0f} s)")  # noqa: T201
 
 
