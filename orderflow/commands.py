@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from contextlib import closing, redirect_stdout
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -15,6 +15,7 @@ from orderflow import bundled, logs
 from orderflow.config.load import Loaded, load, read
 from orderflow.core.errors import ConfigError
 from orderflow.core.text import escape_text
+from orderflow.hooks.printed import prints_logged
 from orderflow.hooks.problems import ProblemKind
 from orderflow.hooks.setup import Setup, log_problems, set_up
 
@@ -103,7 +104,7 @@ def _run(args: argparse.Namespace, loaded: Loaded, setup: Setup, watchdog: Watch
     live = _wants_view(args.view, loaded.settings)
     prepared = Prepared(loaded.settings, setup, args, StopSignals(keep=True), watchdog, live, recorder, serve)
     try:
-        with redirect_stdout(sys.stderr):  # a plugin that prints must not break the lines of stdout
+        with prints_logged():
             return trio.run(_demo if demo else _monitor, prepared)
     except BaseExceptionGroup as group:
         wrong, rest = group.split(ConfigError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -15,6 +15,7 @@ from orderflow.core.errors import ConfigError
 from orderflow.doctor import local
 from orderflow.doctor.exam import Exam, examine
 from orderflow.doctor.findings import exit_code, skipped, to_json, to_text
+from orderflow.hooks.printed import prints_logged
 
 if TYPE_CHECKING:
     import argparse
@@ -31,7 +32,7 @@ _WAITING: Final = f"looking, for {LIMIT_S:g} s at the most ..."
 def main(args: argparse.Namespace, options: Mapping[str, object]) -> int:
     """`orderflow doctor`. Args: args: env, config, json. Returns: the exit code (docs/operations.md)."""
     logs.configure("error")
-    with _saying_wait(args), redirect_stdout(sys.stderr):  # plugins are loaded, and some print
+    with _saying_wait(args), prints_logged():  # plugins are loaded, and some print
         checks = _examine(args, options)
     logs.flush()
     if checks is None:

@@ -12,6 +12,7 @@ from orderflow.hooks.contain import Limits
 from orderflow.hooks.discovery import discover
 from orderflow.hooks.host import PluginHost
 from orderflow.hooks.loading import NO_TABLE, Loaded, PluginProblems, load_enabled
+from orderflow.hooks.printed import prints_logged
 from orderflow.hooks.problems import Problem, ProblemKind
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def set_up(
     watch(host)
     catalogue = discover(bundled, choice.folders, choice.entry_points)
     apart = {name: partial(_begin_isolated, choice) for name in choice.isolated}
-    with host.marking() as mark:
+    with host.marking() as mark, prints_logged():
         loaded, refused = load_enabled(catalogue, choice.enabled, choice.tables, mark, apart)
     for plugin in loaded:
         if isinstance(plugin, Loaded):

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +15,7 @@ from orderflow import bundled, logs
 from orderflow.config.load import load
 from orderflow.core.errors import ConfigError, MisuseError, RecordingError
 from orderflow.core.text import counted, escape_text
+from orderflow.hooks.printed import prints_logged
 from orderflow.hooks.setup import log_problems, set_up
 from orderflow.record.reader import open_recording
 from orderflow.record.records import Session
@@ -174,7 +175,7 @@ def replay(args: argparse.Namespace, options: Mapping[str, object]) -> int:
     job = Job(args, options)
     stdout = sys.stdout
     window = job.window(_sink(job, args, stdout))
-    with redirect_stdout(sys.stderr), stoppable() as stop:  # a plugin that prints must not break the lines
+    with prints_logged(errors=False), stoppable() as stop:
         quiet = not stdout.isatty()  # lines scroll by there; a line that counts would be in their way
         messages = _drive(job, window, stop, speed=speed, progress=quiet)
     stdout.flush()
@@ -190,7 +191,7 @@ def backtest(args: argparse.Namespace, options: Mapping[str, object]) -> int:
     job = Job(args, options)
     account = Backtest()
     window = job.window(account)
-    with redirect_stdout(sys.stderr), stoppable() as stop:
+    with prints_logged(errors=False), stoppable() as stop:
         _drive(job, window, stop, progress=True)
     reports = account.reports()
     if args.json:

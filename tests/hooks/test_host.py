@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,6 +85,17 @@ def test_ctrl_c_is_not_the_plugins(folder: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         host.tick(TICK)
     assert host.current_call is None
+
+
+def test_a_plugin_that_plays_ctrl_c_is_contained_while_ctrl_c_has_a_handler_of_ours(folder: Path) -> None:
+    """As in every run: there Ctrl-C raises nothing."""
+    host = host_with(folder, tick_hook("raise KeyboardInterrupt"))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert [alert.plugin for alert in host.tick(TICK)] == ["good"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert one(host, "a_bad").failures == 1
 
 
 def test_a_trio_cancellation_is_not_the_plugins(folder: Path) -> None:
