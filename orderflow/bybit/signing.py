@@ -11,12 +11,13 @@ import binascii
 import hashlib
 import hmac
 import re
+from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from orderflow.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
@@ -47,6 +48,8 @@ CREDENTIAL_CODES: Final[dict[int, str]] = {
 """What the exchange's verdicts on credentials mean."""
 
 _MIN_REDACTED: Final = 4  # a shorter key would blank innocent text
+_FIRST_CHARS: Final = 6  # as few of a key's or a signature's first characters as may not be shown
+_REMEMBERED: Final = 16
 
 
 class Revealing(Protocol):
@@ -99,12 +102,13 @@ class Signer:
     Raises: ConfigError when the key cannot stand in a header, or the secret is empty or an unreadable private key.
     """
 
-    __slots__ = ("_key", "_rsa", "_secret")
+    __slots__ = ("_key", "_rsa", "_secret", "_signed")
 
     def __init__(self, key: Revealing | str, secret: Revealing | str) -> None:
         self._key = _hold(key)
         self._secret = _hold(secret)
         self._rsa: RSAPrivateKey | None = None
+        self._signed: deque[_Plain] = deque(maxlen=_REMEMBERED)  # the last signatures, for `redact`
         if not re.fullmatch(r"[!-~]{1,200}", self._key.reveal()):
             raise ConfigError("bybit.api_key: expected printable ASCII without blanks")
         if not self._secret.reveal().strip():
@@ -125,9 +129,10 @@ class Signer:
 
     def sign(self, text: str) -> MaskedText:
         """Signature of `text`: lower-case hex (HMAC) or base64 (RSA)."""
-        if self._rsa is not None:
-            return MaskedText(_sign_rsa(self._rsa, text.encode()))
-        return MaskedText(_hmac_hex(self._secret, text.encode()))
+        rsa = self._rsa
+        signature = _sign_rsa(rsa, text.encode()) if rsa is not None else _hmac_hex(self._secret, text.encode())
+        self._signed.append(_Plain(signature))
+        return MaskedText(signature)
 
     def ws_auth_args(self, expires_ms: int) -> list[str | int]:
         """The `args` of an auth frame: key, expiry (exchange time, ms), signature."""
@@ -151,11 +156,38 @@ class Signer:
         )
 
     def redact(self, text: str) -> str:
-        """`text` without the key and the secret (the exchange repeats the key in some of its error texts)."""
-        for value in (self._key.reveal(), self._secret.reveal()):
-            if len(value) >= _MIN_REDACTED:
-                text = text.replace(value, MASK)
-        return text
+        """`text` without the key, the secret and the last signatures, nor what they begin with.
+
+        The exchange repeats the key in some of its error texts, and nobody knows what it may repeat tomorrow.
+        """
+        hidden = [held.reveal() for held in (self._key, self._secret, *self._signed)]
+        return _redacted(text, [value for value in hidden if len(value) >= _MIN_REDACTED])
+
+
+def _redacted(text: str, hidden: Sequence[str]) -> str:
+    """`text` with every run masked that one of `hidden` begins with; of those that begin at one place, the longest."""
+    least = {value: len(value) if is_pem(value) else min(len(value), _FIRST_CHARS) for value in hidden}
+    starts = dict.fromkeys(hidden, -1)
+    pieces: list[str] = []
+    seen = 0
+    while True:
+        for value, start in starts.items():
+            if start < seen:
+                found = text.find(value[: least[value]], seen)
+                starts[value] = found if found >= 0 else len(text)
+        start = min(starts.values(), default=len(text))
+        if start == len(text):
+            return "".join([*pieces, text[seen:]])
+        pieces += [text[seen:start], MASK]
+        seen = max(_run_end(text, start, value) for value, at in starts.items() if at == start)
+
+
+def _run_end(text: str, start: int, value: str) -> int:
+    """Where `text`, from `start` on, is no longer what `value` begins with."""
+    end = start
+    while end < len(text) and end - start < len(value) and text[end] == value[end - start]:
+        end += 1
+    return end
 
 
 def is_pem(text: str) -> bool:

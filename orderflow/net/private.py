@@ -90,10 +90,14 @@ class PrivateLink:
         The rest of the program can go on without this link, so the refusal is told (`down`, reason `auth`) and
         returned, not raised.
         """
+
+        def tell(change: LinkChanged) -> None:
+            notify(msgspec.structs.replace(change, detail=self._signer.redact(change.detail)))
+
         try:
-            await supervise(LINK, self._run_link, retry, budget, notify, rng)
+            await supervise(LINK, self._run_link, retry, budget, tell, rng)
         except AuthRejected as error:
-            notify(LinkChanged(link=LINK, state="down", reason="auth", detail=escape_text(str(error), 400)))
+            tell(LinkChanged(link=LINK, state="down", reason="auth", detail=escape_text(str(error), 400)))
             error.__context__ = None  # a verdict, not a crash: no frames that hold what was received
             return error.with_traceback(None)
 

@@ -210,6 +210,23 @@ def test_canary_in_every_repr() -> None:
         assert hidden not in shown
 
 
+def test_what_the_exchange_repeats_in_part_is_not_shown_either() -> None:
+    signer = Signer(CANARY_KEY, CANARY_SECRET)
+    hidden = [CANARY_KEY, CANARY_SECRET, *(str(signer.ws_auth_args(EXPIRES + i)[2]) for i in range(3))]
+    for value in hidden:
+        for length in range(6, len(value) + 1):
+            assert signer.redact(f"bad {value[:length]}! {value[:length]}") == "bad ***! ***"
+        assert signer.redact(value[:5]) == value[:5], "an ordinary word"
+    assert signer.redact(f"{CANARY_KEY}{CANARY_SECRET}") == "******"
+
+
+def test_that_a_secret_is_a_pem_is_no_secret(rsa_key: rsa.RSAPrivateKey) -> None:
+    signer = Signer(CANARY_KEY, private_pem(rsa_key))
+    signature = str(signer.sign("x"))
+    assert signer.redact(f"-----BEGIN {signature[:20]}") == "-----BEGIN ***"
+    assert signer.redact(private_pem(rsa_key)) == "***"
+
+
 def frames_of(key: str, secret: str) -> str:
     """What a traceback with local variables prints of our module's frames when the credentials are refused."""
     try:
