@@ -93,9 +93,10 @@ def test_a_set_clock_empties_the_window() -> None:
 
 def test_a_clock_set_during_the_question_is_no_sample() -> None:
     estimator = OffsetEstimator(600)
-    assert estimator.add(sample(0, MS, MS, 0, step_ns=-5_000 * MS)) is None
+    estimator.add(sample(0, MS, MS, 0))
+    assert estimator.add(sample(1000 * MS, MS, MS, 0, step_ns=-5_000 * MS)) is None
     assert estimator.steps == 1
-    assert known(estimator.add(sample(1000 * MS, MS, MS, -5_000 * MS))).offset_ms == pytest.approx(-5000.0)
+    assert known(estimator.add(sample(2000 * MS, MS, MS, -5_000 * MS))).offset_ms == pytest.approx(-5000.0)
     assert estimator.steps == 1
 
 

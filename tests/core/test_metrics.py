@@ -84,6 +84,31 @@ def test_truncation_is_told(count: int, band: float, truncated: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("bids", "asks", "truncated"),
+    [
+        ([99.5, 98.99995], [100.5, 101.00005], False),
+        ([99.5, 99.0], [100.5, 101.00005], True),
+        ([99.5, 98.99995], [100.5, 101.0], True),
+        ([99.5], [100.5, 150.0], True),
+        ([99.5, 50.0], [100.5], True),
+    ],
+    ids=["just beyond the band", "bids end with it", "asks end with it", "a bid too few", "an ask too few"],
+)
+def test_either_side_may_be_too_short_for_the_band(bids: list[float], asks: list[float], truncated: bool) -> None:
+    levels = book([(price, 1.0) for price in bids], [(price, 1.0) for price in asks])
+    assert measure(levels, 2, 100.0, inverse=False).truncated is truncated  # mid 100: from 99 to 101
+    assert measure(levels, 1, 10.0, inverse=False).truncated is False
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_the_band_has_its_ends_in_it(inverse: bool) -> None:
+    levels = book([(99.9, 2.0), (99.0, 3.0), (98.99995, 64.0)], [(100.1, 4.0), (101.0, 5.0), (101.00005, 64.0)])
+    got = measure(levels, 3, 100.0, inverse)
+    assert got.band_bid == pytest.approx(2 / 99.9 + 3 / 99 if inverse else 5)
+    assert got.band_ask == pytest.approx(4 / 100.1 + 5 / 101 if inverse else 9)
+
+
+@pytest.mark.parametrize(
     ("bid", "ask", "spread", "mid"),
     [
         (86723.4, 86723.5, 0.1, 86723.45),
