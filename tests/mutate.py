@@ -1,16 +1,14 @@
 """Mutation testing of one module: one small change at a time, and some test must notice.
 
     python -m tests.mutate orderflow.net.retry tests/net/test_retry.py
-    python -m tests.mutate orderflow.net.retry tests/net/test_retry.py -- tests/net tests/test_app.py
-    python -m tests.mutate orderflow.net.retry tests/net/test_retry.py 31 40    # only these lines
-    python -m tests.mutate orderflow.net.retry tests/net/test_retry.py 1/5    # a sample: every fifth mutant
-    python -m tests.mutate orderflow.net.retry tests/net/test_retry.py -j2    # two at a time
+    python -m tests.mutate orderflow.net.retry tests/net/test_retry.py --then tests/net tests/test_app.py
+    python -m tests.mutate --jobs 2 --lines 31 40 --every 2 -- orderflow.net.retry tests/net/test_retry.py
 
 The tests run once to see what they take and which lines of the module they run. Then each mutant takes the place of its
 function in a forked child that has all tests loaded, and only those that run the function judge it: first those that
 run the line, the quickest first. What survives that, and what runs at import, is judged again by a child that imports
-the mutated module and collects every test afresh, with five times the examples of Hypothesis. What
-survives that too is judged by the tests behind `--`. The files of the clone stay as they are.
+the mutated module and collects every test afresh, with five times the examples of Hypothesis. What survives that too is
+judged by the tests behind `--then`. No file is changed, and none should be meanwhile.
 
 Prints the mutants that survived their own tests, and those that took far too long (killed, since somebody would
 notice); docs/testing.md explains them.
@@ -18,6 +16,7 @@ notice); docs/testing.md explains them.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import gc
 import importlib
@@ -375,33 +374,37 @@ def judge(target: Target, chosen: list[Mutant], tests: list[str], jobs: int, *, 
     return [verdicts[id(mutant)] for mutant in chosen]
 
 
-def main(module: str, *arguments: str) -> None:
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    own, others = arguments[:end], list(arguments[end + 1 :])
-    tests = [argument for argument in own if not argument[0].isdigit() and argument[0] != "-"]
-    lines = {int(argument) for argument in own if argument.isdigit()}
-    step = next((int(argument[2:]) for argument in own if argument.startswith("1/")), 1)
-    jobs = next((int(argument[2:]) for argument in own if argument.startswith("-j")), 1)
+def judge_survivors(target: Target, chosen: list[Mutant], verdicts: list[str], tests: list[str], jobs: int) -> None:
+    """Let other tests judge what survived the module's own."""
+    left = [index for index, verdict in enumerate(verdicts) if verdict == _SURVIVED]
+    if tests and left:
+        second = judge(target, [chosen[index] for index in left], tests, jobs, twice=False)
+        for index, verdict in zip(left, second, strict=True):
+            verdicts[index] = verdict if verdict == _SURVIVED else _INDIRECT
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="mutation testing of one module")
+    parser.add_argument("module")
+    parser.add_argument("tests", nargs="+", help="the module's own")
+    parser.add_argument("--then", nargs="+", default=[], metavar="TESTS", help="what judges the survivors")
+    parser.add_argument("--lines", nargs="+", type=int, help="only mutants of these")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="a sample: every Nth mutant")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
+    args = parser.parse_args()
     for name in _HEAVY:
         importlib.import_module(name)
     began = time.monotonic()
-    target = Target.of(module)
-    chosen = [mutant for mutant in list(mutants(target.tree))[step // 2 :: step] if not lines or mutant.line in lines]
-    verdicts = judge(target, chosen, tests, jobs, twice=True)
-    left = [index for index, verdict in enumerate(verdicts) if verdict == _SURVIVED]
-    if others and left:
-        for index, verdict in zip(
-            left, judge(target, [chosen[index] for index in left], others, jobs, twice=False), strict=True
-        ):
-            verdicts[index] = verdict if verdict == _SURVIVED else _INDIRECT
+    target = Target.of(args.module)
+    chosen = [it for it in list(mutants(target.tree))[:: args.every] if not args.lines or it.line in args.lines]
+    verdicts = judge(target, chosen, args.tests, args.jobs, twice=True)
+    judge_survivors(target, chosen, verdicts, args.then, args.jobs)
     for mutant, verdict in zip(chosen, verdicts, strict=True):
         if verdict != _KILLED:
             print(f"{verdict}: {target.file.name}:{mutant.line}: {mutant.what}")  # noqa: T201 - a tool for people
-    counts = ", ".join(
-        f"{verdicts.count(verdict)} {verdict}" for verdict in (_KILLED, _SLOW, _INDIRECT, _UNJUDGED, _SURVIVED)
-    )
-    print(f"{len(chosen)} mutants: {counts} ({time.monotonic() - began:.0f} s)")  # noqa: T201
+    counts = [f"{verdicts.count(kind)} {kind}" for kind in (_KILLED, _SLOW, _INDIRECT, _UNJUDGED, _SURVIVED)]
+    print(f"{len(chosen)} mutants: {', '.join(counts)} ({time.monotonic() - began:.0f} s)")  # noqa: T201
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
