@@ -22,6 +22,7 @@ import gc
 import importlib
 import importlib.abc
 import importlib.machinery
+import itertools
 import os
 import pickle
 import resource
@@ -77,6 +78,7 @@ class Run(NamedTuple):
 
 
 Survey = dict[str, Run]
+_UNKNOWN = Run(5.0, frozenset(), True)  # a mutant may change the names of tests with parameters
 
 
 class Loader(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
@@ -163,7 +165,7 @@ class Limited(Quiet):
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
-        seconds = self._survey[item.nodeid].seconds * self._longer
+        seconds = self._survey.get(item.nodeid, _UNKNOWN).seconds * self._longer
         limit = round(time.process_time() + 5 + 5 * seconds)
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
 
@@ -206,7 +208,8 @@ class Judge(Limited):
         code = code_of(self._target.code(mutant), mutant.function)
         for function in functions_at(self._target.file, mutant.function.first_line):
             function.__code__ = code
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        for item, following in itertools.pairwise([*items, None]):
+            assert item is not None
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if session.testsfailed:
                 return False
@@ -217,7 +220,7 @@ def in_order(items: Iterable[pytest.Item], survey: Survey, line: int) -> list[py
     """First those that run the line, then those that run the module, then the others; of these the quickest."""
 
     def rank(item: pytest.Item) -> tuple[bool, bool, float]:
-        run = survey[item.nodeid]
+        run = survey.get(item.nodeid, _UNKNOWN)
         return line not in run.lines, not run.lines, run.seconds
 
     return sorted(items, key=rank)

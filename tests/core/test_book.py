@@ -281,6 +281,19 @@ def test_a_delta_that_leaves_more_levels_than_the_depth_ends_trust() -> None:
     assert book.state is BookState.SUSPECT
 
 
+def test_what_the_book_itself_refuses_is_counted_by_reason() -> None:
+    book = live_book(depth=2)
+    snapshots = [BIDS[:1] * 2, [(99.0, 0.0)], [(price, 1.0) for price in (9.0, 8.0, 7.0)]]
+    for levels in snapshots:
+        book.apply(update(20, levels, ASKS, snapshot=True, depth=2))
+    book.distrust("json", 1)
+    book.apply(update(30, BIDS, ASKS, snapshot=True, depth=2))
+    book.apply(update(1, depth=2))
+    assert book.refusals == {"shape": 2, "depth": 1, "restart": 1}
+    counted = book.counters.freeze()
+    assert (counted.refused, counted.snapshots, counted.updates, counted.gaps) == (5, 2, 2, 0)
+
+
 def test_distrust_asks_again_only_after_a_resync_went_out() -> None:
     book = live_book()
     assert resyncs(book.distrust("json", 1)) == ["json"]

@@ -280,6 +280,16 @@ def test_empty_fragments_are_counted_only_in_a_row() -> None:
     assert cut(stream, max_empty_fragments=2).messages == [b"x" * 50]
 
 
+def test_control_frames_wait_until_they_are_taken() -> None:
+    cutter = FrameCutter(LIMIT)
+    assert not cutter.has_control
+    cutter.feed(frame(PING, b"1") + GOOD + frame(PONG))
+    assert cutter.has_control
+    assert cutter.take_control() == frame(PING, b"1") + frame(PONG)
+    assert not cutter.has_control
+    assert cutter.take_control() == b""
+
+
 def test_nothing_is_delivered_after_a_close_frame() -> None:
     stream = GOOD + frame(CLOSE, struct.pack("!H", 1001)) + GOOD + frame(PING) + b"\xff\xff"
     for cuts in ([], list(range(len(stream)))):
