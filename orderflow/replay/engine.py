@@ -108,6 +108,12 @@ class _Connection:
         self.all = len(self.heads) == len(opened.books)
         self.codec = FeedCodec(table)
 
+    def wanted(self, messages: list[bytes]) -> list[bytes]:
+        """Without those of other books."""
+        if self.all:
+            return messages
+        return [raw for raw in messages if raw.startswith(self.heads) or not raw.startswith(_TOPIC_FIRST)]
+
 
 class SessionReplay:
     """Feeds the records of one session to an engine and plugins of its own."""
@@ -115,6 +121,7 @@ class SessionReplay:
     def __init__(self, session: Session, choice: Choice, host: PluginHost, sink: Sink) -> None:
         self.session = session
         self.messages = 0
+        self._unreadable = 0  # messages the run refused, whatever it made of that
         self.undecodable = 0  # messages the engine once got and this program cannot read
         self.last_recv_ns = session.started_ns
         self.last_mono_ns = 0
@@ -217,6 +224,7 @@ class SessionReplay:
         if not self.session.timed:
             self._make_time(record.recv_ns, record.mono_ns)
         if record.fed == FED_NOTHING:
+            self._count_refused(record, record.messages)
             return
         self._items += 1
         self._pending.append(record)
@@ -227,8 +235,10 @@ class SessionReplay:
             self._apply_until(self._items - MAX_PENDING // 2)
 
     def _fed(self, record: Fed) -> None:
-        if self._pending and isinstance(self._pending[-1], Frames):
-            self._pending[-1] = (self._pending[-1], record.items)
+        if self._pending and isinstance(frames := self._pending[-1], Frames):
+            fed = {item for item in record.items if isinstance(item, int)}
+            self._count_refused(frames, [raw for index, raw in enumerate(frames.messages) if index not in fed])
+            self._pending[-1] = (frames, record.items)
 
     def _control(self, record: Control) -> None:
         self._items += 1
@@ -260,11 +270,7 @@ class SessionReplay:
         self.last_recv_ns, self.last_mono_ns = recv_ns, mono_ns
         decode = connection.codec.decode
         apply_book = self.engine.apply_book
-        messages = record.messages
-        if not connection.all:
-            heads = connection.heads
-            messages = [raw for raw in messages if raw.startswith(heads) or not raw.startswith(_TOPIC_FIRST)]
-        for raw in messages:
+        for raw in connection.wanted(record.messages):
             try:
                 event = decode(raw, recv_ns, mono_ns)
             except WireError:
@@ -276,6 +282,17 @@ class SessionReplay:
                     self._tell(outputs)
             else:
                 self._apply(event if isinstance(event, list) else [event])  # type: ignore[list-item]  # one event
+
+    def _count_refused(self, record: Frames, unfed: list[bytes]) -> None:
+        """Of messages that gave the engine nothing: those that could not be read. The rest are acks and the like."""
+        connection = self._connections.get(record.connection)
+        if connection is None:
+            return
+        for raw in connection.wanted(unfed):
+            try:
+                connection.codec.decode(raw, record.recv_ns, record.mono_ns)
+            except WireError:
+                self._unreadable += 1
 
     def _apply_noted(self, record: Frames, items: list[int | WireEvent]) -> None:
         self.last_recv_ns, self.last_mono_ns = record.recv_ns, record.mono_ns
@@ -421,7 +438,7 @@ class SessionReplay:
         return Summary(
             uptime_s=(recv_ns - self.session.started_ns) / NS,
             messages=self.messages,
-            refused=sum(tick.counters.refused for tick in ticks),
+            refused=self._unreadable + sum(sum(book.refusals.values()) for book in engine.books.values()),
             gaps=sum(tick.counters.gaps for tick in ticks),
             resyncs=sum(tick.counters.resyncs for tick in ticks),
             reconnects=self._opened - len(self._links),

@@ -64,12 +64,13 @@ def unexplained(
             continue
         names, window_s = CAUSES.get(change.reason, (frozenset(), 0.0))
         since_s = min(pace.before(at_s, window_s), exchange.before(at_s, window_s))
-        before = [
-            it for it in ledger.troubles if it.ts / 1000 <= at_s + 0.1 and _concerns(ledger, it, change.link, depth)
-        ]
-        if any(it.name in names and it.ts / 1000 >= since_s for it in before):
+        lately = ledger.troubles_between(since_s, at_s + 0.1)
+        if any(it.name in names and _concerns(ledger, it, change.link, depth) for it in lately):
             continue
         if not _starved(change.reason, pace, exchange, at_s):
+            before = [
+                it for it in ledger.troubles_between(0.0, at_s + 0.1) if _concerns(ledger, it, change.link, depth)
+            ]
             last = ", ".join(f"{it.name} {at_s - it.ts / 1000:.1f} s before" for it in before[-3:])
             where = f"{change.link} depth {depth} at {at_s:.1f}: down with {change.reason} without a cause"
             lost = (

@@ -16,7 +16,10 @@ SHOWN = 5
 
 
 class Difference(NamedTuple):
-    """One side of a book. `late`: the book is not live, or not as far as the exchange's, so that time may mend it."""
+    """One side of a book. `late`: time may mend it.
+
+    Namely of a book that is not live, or not as far as the exchange's, or told of a level that looks true and is not.
+    """
 
     text: str
     late: bool
@@ -28,7 +31,8 @@ def differences(books: Iterable[BookDump], server: SimServer, depth: int) -> lis
     for book in books:
         truth = server.true_book(InstrumentId(book.category, book.symbol), depth)
         where = f"depth {depth} {book.category}:{book.symbol} ({book.state.value}, seq {book.seq} of {truth.seq})"
-        late = book.state is not LIVE or book.seq != truth.seq
+        planted = server.plan.planted(book.category.value, f"orderbook.{depth}.{book.symbol}")
+        late = book.state is not LIVE or book.seq != truth.seq or planted
         for name, ours, theirs in (("bids", book.bids, truth.bids), ("asks", book.asks, truth.asks)):
             if ours != theirs:
                 found.append(Difference(f"{where} {name}: {_first_differences(ours, theirs)}", late))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from orderflow.core.policy import LinkPolicy, RetryPolicy
     from orderflow.core.stats import Stats
+    from orderflow.core.types import BookState
     from orderflow.soak.pace import Pace
     from orderflow.soak.watched import Diary
 
@@ -50,6 +52,7 @@ class Connection:
         self.subscribed: dict[str, int] = defaultdict(int)
         self.left_ms: dict[str, list[int]] = defaultdict(list)
         self.refusals = 0
+        self.black_holes = 0
         self.gaps: list[Event] = []
         self.frozen_ms: list[int] = []
 
@@ -66,6 +69,7 @@ class Connection:
             case "fault":
                 if event.name in ("stall", "black-hole"):
                     self.frozen_ms.append(event.ts)
+                self.black_holes += event.name == "black-hole"
                 self.refusals += event.name == "refuse"
 
     def _request(self, event: Event) -> None:
@@ -107,13 +111,21 @@ class Ledger:
                 self.connections[event.conn].take(event)
         self.opened = {key: it for key, it in self.connections.items() if it.opened_ms}
 
+    def troubles_between(self, from_s: float, to_s: float) -> list[Event]:
+        """Faults that happened between these times."""
+        begin = bisect_left(self.troubles, from_s * 1000, key=lambda it: it.ts)
+        return self.troubles[begin : bisect_right(self.troubles, to_s * 1000, key=lambda it: it.ts)]
+
     # --- proofs: each yields what is wrong
 
     def resubscribes(self) -> Iterator[str]:
-        """Each topic is asked for once per connection, and once more per resync and refusal."""
+        """Each topic is asked for once per connection, and once more per resync and refusal.
+
+        And per black hole: it may have swallowed the unsubscribe of a resync and have ended before the subscribe.
+        """
         for key, link in self.opened.items():
             for topic, count in link.subscribed.items():
-                if count > 1 + len(link.left_ms[topic]) + link.refusals:
+                if count > 1 + len(link.left_ms[topic]) + link.refusals + link.black_holes:
                     yield f"{key}: {topic} subscribed {count} times, left {len(link.left_ms[topic])} times"
 
     def resyncs(self, policy: LinkPolicy, paces: dict[str, Pace], exchange: Pace) -> Iterator[str]:
@@ -153,6 +165,7 @@ class Ledger:
 
         Args: diaries, paces: of the programs, by depth; exchange: its pace.
         """
+        histories = {depth: _histories(diary) for depth, diary in diaries.items()}
         for key, link in self.opened.items():
             for event in link.gaps:
                 depth, symbol = event.topic.split(".")[1:]
@@ -163,7 +176,7 @@ class Ledger:
                     continue  # cut before anybody could see it
                 if not (link.heard_at_once(event.ts) and link.heard_at_once(event.ts + int(patience_s * 1000))):
                     continue  # frozen, so seen later
-                states = _history(diaries[depth], link.endpoint, symbol)
+                states = histories[depth][link.endpoint, symbol]
                 if not _saw_gap(states, event.ts / 1000, patience_s):
                     yield f"{key}: {event.topic} was shown a gap of {event.lost} at {event.ts} and stayed live"
 
@@ -199,14 +212,13 @@ class Ledger:
             yield f"{ups} times up, but {len(self.opened)} connections opened and {spoke} subscribed on"
 
 
-def _history(diary: Diary, endpoint: str, symbol: str) -> list[tuple[float, BookStateChanged]]:
-    return [
-        (at_s, change)
-        for at_s, change in diary.changes
-        if isinstance(change, BookStateChanged)
-        and change.instrument.symbol == symbol
-        and change.instrument.category.value == endpoint
-    ]
+def _histories(diary: Diary) -> dict[tuple[str, str], list[tuple[float, BookState]]]:
+    """(category, symbol) -> what its book became, and when."""
+    found: dict[tuple[str, str], list[tuple[float, BookState]]] = defaultdict(list)
+    for at_s, change in diary.changes:
+        if isinstance(change, BookStateChanged):
+            found[change.instrument.category.value, change.instrument.symbol].append((at_s, change.new))
+    return found
 
 
 def held_up_s(at_s: float, *paces: Pace) -> float:
@@ -220,12 +232,13 @@ def _patience_s(at_s: float, pace: Pace, exchange: Pace) -> float:
     return max(pace.after(shown_s, _SEEN_S / 2), pace.after(at_s, _SEEN_S)) - at_s
 
 
-def _saw_gap(states: list[tuple[float, BookStateChanged]], at_s: float, patience_s: float) -> bool:
+def _saw_gap(states: list[tuple[float, BookState]], at_s: float, patience_s: float) -> bool:
     """Whether the book was not live at that moment, or stopped being so soon after."""
-    before = [change for when_s, change in states if when_s < at_s - 0.002]
-    if before and before[-1].new is not LIVE:
+    times = [when_s for when_s, _ in states]
+    then = bisect_left(times, at_s - 0.002)
+    if then and states[then - 1][1] is not LIVE:
         return True
-    return any(at_s - 0.002 <= when_s <= at_s + patience_s and change.new is not LIVE for when_s, change in states)
+    return any(new is not LIVE for _, new in states[then : bisect_right(times, at_s + patience_s)])
 
 
 def waits(diary: Diary, policy: RetryPolicy, pace: Pace) -> Iterator[str]:

@@ -159,6 +159,8 @@ def test_a_gap_is_seen_a_second_later_of_the_time_there_was() -> None:
         ([asks("subscribe", TOPIC), asks("subscribe", TOPIC)], 1),
         ([asks("subscribe", TOPIC), asks("unsubscribe", TOPIC), asks("subscribe", TOPIC)], 0),
         ([asks("subscribe", TOPIC), {"event": "fault", "name": "refuse"}, asks("subscribe", TOPIC)], 0),
+        ([asks("subscribe", TOPIC), {"event": "fault", "name": "black-hole"}, asks("subscribe", TOPIC)], 0),
+        ([asks("subscribe", TOPIC), {"event": "fault", "name": "stall"}, asks("subscribe", TOPIC)], 1),
     ],
 )
 def test_one_subscribe_each(events: list[dict[str, Any]], wrong: int) -> None:
@@ -209,6 +211,13 @@ def test_waits_must_be_bounded_and_waited(retry_s: float, attempt: int, again_s:
 
 
 class Exchange:
+    def __init__(self, *planted: tuple[str, str]) -> None:
+        self.plan = self
+        self.planted_topics = planted
+
+    def planted(self, endpoint: str, topic: str) -> bool:
+        return (endpoint, topic) in self.planted_topics
+
     def true_book(self, instrument: InstrumentId, depth: int) -> TrueBook:
         return TrueBook(bids=[("9", "1"), ("8", "2")], asks=[("10", "1")], seq=1, cts=1)
 
@@ -229,8 +238,14 @@ def test_every_level_counts(bids: list[tuple[str, str]], wrong: int) -> None:
     )
     behind = msgspec.structs.replace(book, seq=0)
     doubted = msgspec.structs.replace(book, state=BookState.SYNCING)
-    for it, late in ((book, False), (behind, True), (doubted, True)):
-        assert [found.late for found in differences([it], Exchange(), 2)] == [late] * wrong
+    lied_to = Exchange(("linear", "orderbook.2.BTCUSDT"))
+    for it, exchange, late in (
+        (book, Exchange(), False),
+        (behind, Exchange(), True),
+        (doubted, Exchange(), True),
+        (book, lied_to, True),
+    ):
+        assert [found.late for found in differences([it], exchange, 2)] == [late] * wrong
 
 
 def variants(good: MetricsTick) -> Iterator[tuple[MetricsTick, int]]:
