@@ -408,7 +408,9 @@ class Monitor:
             self._queue.hand_to(None)
 
     def _apply(self, events: list[Event]) -> None:
-        """One queue item."""
+        """One queue item. What comes behind the last look is not of this run any more."""
+        if self._stopping:
+            return
         outputs = self.engine.apply_all(events)
         if outputs:
             self._route(outputs)

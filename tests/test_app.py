@@ -25,6 +25,7 @@ from orderflow.core.types import (
     BookState,
     BookStateChanged,
     Category,
+    Distrust,
     InstrumentId,
     LinkChanged,
     MetricsTick,
@@ -281,6 +282,18 @@ async def test_with_nothing_to_connect_to_it_says_so_and_stops(tmp_path: Path) -
     assert all(not tick.live and tick.bid is None for tick in run.told.ticks)
     assert run.told.ticks
     assert run.told.summaries[0].messages == 0
+
+
+async def test_what_comes_behind_the_last_look_is_not_of_this_run(exchange: SimServer, tmp_path: Path) -> None:
+    run = Run(exchange, tmp_path)
+    doubts = [Distrust(instrument=instrument(symbol), reason="shape", mono_ns=0) for symbol in SYMBOLS]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await run.until(run.all_live)
+        run.monitor.stop("test")
+        run.monitor._queue.put_nowait([*doubts])  # as a link does that read them in that very moment
+    changes = [change for change in run.told.changes if isinstance(change, BookStateChanged)]
+    assert "shape" not in {change.reason for change in changes}
 
 
 async def test_what_start_up_made_is_set_aside_for_the_time_of_the_run(tmp_path: Path) -> None:
