@@ -243,9 +243,14 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         shown: dict[str, object] = {name: getattr(self, name) for name in ("category", "topic", "connection")}
         shown |= {"p": self.p, "n": self.n, "after": self.after_s, "for": self.for_s, "every": self.every_s}
         shown |= {"skip": self.skip, "seed": self.seed, **self.values}
-        usual = {"p": 1.0, "for": math.inf}
-        given = [f"{key}={_written(value)}" for key, value in shown.items() if value not in (usual.get(key), "", None)
-                 and not (value == 0 and key not in self.values)]  # fmt: skip
+        usual = {"p": 1.0, "for": math.inf, "after": 0, "every": 0, "skip": 0, "seed": 0}
+        if not self.kind.lasting and self.n is None and self.for_s == math.inf and not self.every_s:
+            del usual["p"]  # without any limit it would be read as once
+        given = [
+            f"{key}={_written(value)}"
+            for key, value in shown.items()
+            if key in self.values or value not in (usual.get(key), "", None)
+        ]
         return f"{self.name}:{','.join(given)}" if given else self.name
 
 

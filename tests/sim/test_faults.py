@@ -56,6 +56,13 @@ def test_every_kind_is_read_as_it_is_written(name: str) -> None:
     assert (fault.category, fault.after_s, fault.n, fault.seed) == ("spot", 1.5, 3, 9)
 
 
+@pytest.mark.parametrize("spec", ["drop:n=0", "drop:p=0", "drop:for=0", "drop:p=1", "drop:after=0,every=0,skip=0"])
+def test_a_limit_of_nothing_is_a_limit(spec: str) -> None:
+    fault = parse_fault(spec)
+    assert parse_fault(str(fault)) == fault
+    assert str(parse_fault("drop:n=0,for=0")) == "drop:n=0,for=0"
+
+
 @pytest.mark.parametrize(
     "spec, word",
     [
