@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict, deque
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import msgspec
 import trio
@@ -14,6 +14,7 @@ from orderflow.bybit.protocol import FeedProtocol, ProtocolStatistics, Resyncs
 from orderflow.core.errors import TransientFeedError
 from orderflow.core.text import escape_text
 from orderflow.core.types import LinkDown
+from orderflow.core.units import NS
 from orderflow.net.retry import LinkHealth, first_leaf, supervise
 from orderflow.net.tap import read_clocks
 from orderflow.net.writer import Writer
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from orderflow.net.ws import Dial, WebSocketLink
 
 log = logging.getLogger(__name__)
+
+_SAID: Final = 10  # refused messages that are told of ...
+_SAID_WINDOW_NS: Final = 10 * NS  # ... in this time
 
 
 class FeedTap(Protocol):
@@ -96,6 +100,8 @@ class Feed:
         self._losses: dict[str, int] = {}
         self._resyncs: defaultdict[InstrumentId, Resyncs] = defaultdict(deque)  # lately
         self._connects = 0
+        self._said_window = -1
+        self._said = 0  # refused messages in this window
 
     async def run(
         self,
@@ -177,9 +183,16 @@ class Feed:
         raise AssertionError("a connection ends by raising")
 
     def _refused(self, error: WireError) -> None:
-        """One short line; of many alike, logging shows some."""
-        topic = f"{error.topic}, " if error.topic else ""
-        log.warning("%s: message refused: %s", self.link, escape_text(f"{topic}{error}", 200))
+        """One short line for each, as long as there are few: a flood of them must not cost a log record each."""
+        window_ns = self._clock()[1] // _SAID_WINDOW_NS
+        if window_ns != self._said_window:
+            self._said_window, self._said = window_ns, 0
+        self._said += 1
+        if self._said <= _SAID:
+            topic = f"{error.topic}, " if error.topic else ""
+            log.warning("%s: message refused: %s", self.link, escape_text(f"{topic}{error}", 200))
+        elif self._said == _SAID + 1:
+            log.warning("%s: more messages are refused; the next seconds' are only counted", self.link)
 
     def _close(self, connection: _Connection, reason: str) -> None:
         """Once; nothing of this connection comes after it."""

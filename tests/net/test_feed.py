@@ -581,6 +581,23 @@ async def test_a_message_that_is_refused_is_said_in_one_short_line(
         assert len(line) < 240
 
 
+async def test_of_many_refused_messages_some_are_said(autojump_clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    market = Market()
+    bench = Bench(market)
+
+    async def talk_nonsense() -> None:
+        for _ in range(2):
+            await trio.sleep(10)
+            assert market.session is not None
+            await market.session.say(*[b"no json"] * 500)
+
+    await bench.over(25, talk_nonsense)
+    said = [record.getMessage() for record in caplog.records if record.name == "orderflow.net.feed"]
+    assert [line.startswith("linear: message refused: json") for line in said] == [*[True] * 10, False] * 2
+    assert "only counted" in said[10]
+    assert bench.feed.statistics().refused == {"json": 1000}
+
+
 async def test_a_refused_topic_is_told_and_the_other_runs(autojump_clock: Clock) -> None:
     class Picky(Market):
         def answer(self, request: dict[str, Any]) -> list[bytes]:
