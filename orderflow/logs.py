@@ -74,13 +74,23 @@ def mask_secrets(text: str) -> str:
 
 def _encodings(value: str) -> Iterator[str]:
     data = value.encode("utf-8", "surrogatepass")
-    yield value
     yield quote(value, safe="")
-    yield json.dumps(value)[1:-1]
-    yield repr(value)[1:-1]
+    forms = {value}
+    for _ in range(3):  # a file that quotes it, in an error that quotes the file, in another that quotes the error
+        forms |= {written for form in forms for written in _quotings(form)}
+    yield from forms
     yield binascii.hexlify(data).decode()
     yield base64.b64encode(data).decode().rstrip("=")
     yield base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _quotings(text: str) -> Iterator[str]:
+    """As JSON, TOML and Python write text between quotes; which quotes Python escapes depends on what else is there."""
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    python = repr(text + "'\"")[1:-4]
+    yield python
+    yield python.replace("\\'", "'")
 
 
 class SafeFormatter(logging.Formatter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 import re
@@ -17,7 +18,7 @@ from orderflow import logs
 from orderflow.config.secrets import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +113,17 @@ def test_secrets_are_masked_in_message_and_traceback(leak: str) -> None:
     assert leak not in shown
     assert SECRET[:6] not in shown
     assert "***" in shown
+
+
+@pytest.mark.parametrize("secret", ["awkward\"'\\secret", "awkward'secret", 'awkward"secret', "awkward\\n\u00e9secret"])
+@pytest.mark.parametrize("first", [json.dumps, repr, lambda text: str({"k": text, "other": "'\""})])
+@pytest.mark.parametrize("second", [str, json.dumps, repr, lambda text: repr(f'it\'s "{text}"')])
+def test_a_secret_is_masked_however_it_was_quoted_twice(
+    secret: str, first: Callable[[str], str], second: Callable[[str], str]
+) -> None:
+    """As when the text of a settings file stands in an error that is shown."""
+    logs.register_secret(Secret(secret))
+    assert "awkwar" not in show(second(first(secret)))
 
 
 def test_a_secret_is_masked_before_the_text_is_cut() -> None:
