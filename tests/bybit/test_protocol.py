@@ -806,6 +806,17 @@ BAD = {
 }
 
 
+def test_why_a_message_is_refused_is_told() -> None:
+    told: list[tuple[str, str]] = []
+    protocol = FeedProtocol(
+        "linear", Category.LINEAR, [(linear("A"), 50)], POLICY, lambda error: told.append((error.reason, error.topic))
+    )
+    protocol.opened(0)
+    raws = [b"nonsense", book("orderbook.50.A", 9, snapshot=True), *(raw for raw, _ in BAD.values())]
+    protocol.receive(raws, 5, 0)
+    assert told == [("json", ""), *((reason, "orderbook.50.A") for _, reason in BAD.values())]
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_message_of_a_book_makes_the_book_distrusted(case: str) -> None:
     raw, reason = BAD[case]
