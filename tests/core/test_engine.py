@@ -276,8 +276,9 @@ def test_events_that_only_teach_have_no_output() -> None:
     )
     up = LinkUp(link="linear", instruments=(LINEAR,), mono_ns=0)
     offset = ClockOffset(offset_ms=1.0, error_ms=1.0, mono_ns=0)
-    assert engine.apply_all([facts, up, offset]) == []
-    assert [engine.apply(event) for event in (facts, up, offset)] == [(), (), ()]
+    events: list[Event] = [Started(recv_ns=0, mono_ns=0), facts, up, offset, Stopping(recv_ns=S, mono_ns=S)]
+    assert engine.apply_all(events) == []
+    assert [engine.apply(event) for event in events] == [()] * 5
 
 
 def test_reconnects_count_from_the_second_link_on() -> None:
@@ -310,8 +311,21 @@ def test_the_figures_stand_still_from_the_stop_on() -> None:
     (running,) = engine.quality(2 * S)
     assert (running.symbol, running.messages, running.asked_s) == ("BTCUSDT", 1, 2.0)
     engine.apply(Stopping(recv_ns=3 * S, mono_ns=3 * S))
+    engine.apply(BookUpdate(LINEAR, 50, False, [], [], 11, 8, 1000, 999, S, 4 * S))
+    engine.apply(LinkDown(link="l", instruments=(LINEAR,), reason="eof", mono_ns=5 * S))
     (stopped,) = engine.quality(9 * S)
-    assert (stopped.messages, stopped.asked_s) == (1, 3.0)
+    assert (stopped.messages, stopped.asked_s, stopped.live_s) == (1, 3.0, 3.0)
+    assert ticks(engine, mono_ns=9 * S)[LINEAR].quality.coverage_pct == 100.0
+
+
+def test_no_book_may_be_believed_once_the_program_stops() -> None:
+    engine = started(LINEAR, SPOT)
+    assert engine.states() == {LINEAR: BookState.LIVE, SPOT: BookState.LIVE}
+    closed = engine.close(7 * S)
+    assert [
+        (change.instrument, change.new, change.reason) for change in closed if isinstance(change, BookStateChanged)
+    ] == [(LINEAR, BookState.CLOSED, "stopped"), (SPOT, BookState.CLOSED, "stopped")]
+    assert engine.states() == {LINEAR: BookState.CLOSED, SPOT: BookState.CLOSED}
 
 
 def test_events_the_monitor_has_no_use_for_are_harmless() -> None:
