@@ -598,6 +598,34 @@ async def test_of_many_refused_messages_some_are_said(autojump_clock: Clock, cap
     assert bench.feed.statistics().refused == {"json": 1000}
 
 
+class OnlyRefuses(Market):
+    def answer(self, request: dict[str, Any]) -> list[bytes]:
+        if request["op"] == "subscribe":
+            return [refusal(no_handler(request["args"][0]), req_id=request["req_id"])]
+        return super().answer(request)
+
+
+@pytest.mark.parametrize(
+    ("peer", "delivers"),
+    [(Market(), True), (OnlyRefuses(), True), (pong_but_never_feed, False), (ConnectFailed("x"), False)],
+    ids=["feeds", "refuses", "only pongs", "not there"],
+)
+async def test_a_link_delivers_when_the_exchange_has_answered(
+    autojump_clock: Clock, peer: Peer | Exception, delivers: bool
+) -> None:
+    bench = Bench(peer)
+    assert not bench.feed.delivers
+    seen: list[bool] = []
+
+    async def look() -> None:
+        await trio.sleep(5)
+        seen.append(bench.feed.delivers)
+
+    await bench.over(6, look)
+    assert seen == [delivers]
+    assert not bench.feed.delivers, "the link is gone"
+
+
 async def test_a_refused_topic_is_told_and_the_other_runs(autojump_clock: Clock) -> None:
     class Picky(Market):
         def answer(self, request: dict[str, Any]) -> list[bytes]:
