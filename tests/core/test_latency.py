@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orderflow.core.latency import LatencyHistogram
+from orderflow.core.latency import LatencyHistogram, MessageHops
 from orderflow.core.types import Percentiles
 
 values = st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=300)
@@ -103,3 +103,35 @@ def test_many_values_are_folded_on_the_way() -> None:
     assert histogram.percentiles() == Percentiles(count=5000, p50=1.0, p99=1.0, p999=1.0, max=1.0)
     histogram.clear()
     assert histogram.count == 0
+
+
+def test_hops_are_the_differences_of_stamps() -> None:
+    hops = MessageHops()
+    hops.fold(0)
+    assert (hops.messages, hops.first_ns, hops.last_ns) == (0, None, None)
+    wall_ms = 1_790_000_000_000
+    for number, (matched_ms, done_ns) in enumerate([(wall_ms - 4, 2_040_999), (None, None), (wall_ms - 2, 2_020_000)]):
+        hops.stamps.append((wall_ms * 1_000_000 + 7_000_999 + number, wall_ms, matched_ms, 2_000_000, done_ns))
+    hops.fold(5000)
+    assert (hops.messages, hops.first_ns, hops.last_ns) == (3, *(wall_ms * 1_000_000 + 7_000_999 + at for at in (0, 2)))
+    assert hops.stamps == []
+    assert (hops.gateway_to_socket.count, hops.gateway_to_socket.maximum) == (3, 2001)
+    assert (hops.engine_to_gateway.count, hops.engine_to_gateway.maximum) == (2, 4000)
+    assert (hops.socket_to_book.count, hops.socket_to_book.maximum) == (2, 40)
+    hops.stamps.append((wall_ms * 1_000_000 + 9_000_000, wall_ms, None, 0, None))
+    hops.fold(None)
+    assert (hops.messages, hops.last_ns) == (4, wall_ms * 1_000_000 + 9_000_000)
+    assert hops.gateway_to_socket.count == 3, "nobody noted when it came"
+
+
+def test_an_interval_begins_with_empty_hands() -> None:
+    hops = MessageHops()
+    hops.stamps.append((0, 0, 0, 0, 0))
+    hops.fold(0)
+    hops.stamps.append((0, 0, 0, 0, 0))
+    hops.clear()
+    hops.fold(0)
+    assert [hop.count for hop in (hops.engine_to_gateway, hops.gateway_to_socket, hops.socket_to_book)] == [0, 0, 0]
+    assert hops.messages == 1, "of all intervals"
+    hops.begin()
+    assert (hops.messages, hops.first_ns, hops.last_ns) == (0, None, None)
