@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import trio
-
 from orderflow import __version__
 from orderflow.bybit.listen import plan_listening
 from orderflow.net.listen import Listener
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Recording:
-    """The recorder's place in one run. `begin` it, `run` it in a nursery, `close` it.
+    """The recorder's place in one run. `begin` it, `run` it in a nursery, `close` it there.
 
     Args: put_alerts: told of gaps in the recording; clock: (wall ns, monotonic ns); look: the same, stalls noticed.
     """
@@ -48,7 +46,6 @@ class Recording:
         self._put_alerts = put_alerts
         self._clock = clock
         self._look = look
-        self._running = trio.CancelScope()
 
     def begin(self, started_ns: int) -> None:
         settings = self._settings
@@ -67,11 +64,9 @@ class Recording:
         self.recorder.begin(self._engine, session, self._tell_gap)
 
     async def run(self) -> None:
-        with self._running:
-            await self.recorder.run()
+        await self.recorder.run()
 
     async def close(self) -> None:
-        self._running.cancel()
         await self.recorder.close()
 
     def tap_of(self, link: str, books: list[tuple[InstrumentId, int]]) -> Callable[[], FeedTap]:

@@ -102,7 +102,7 @@ class _OpenGap:
 
 
 class Recorder:
-    """Records one run into one folder. Making it takes the folder's lock; run `run`, then `close`.
+    """Records one run into one folder. Making it takes the folder's lock; start `run`, and `close` it in the end.
 
     Args:
         clock: (wall ns, monotonic ns).
@@ -127,6 +127,9 @@ class Recorder:
         self._may_resume = False
         self._head_due = False  # a file was opened that has no head yet
         self._wake = trio.Event()
+        self._is_closing = False
+        self._ended = trio.Event()  # `run`, or it has not begun
+        self._ended.set()
         self._retry_at = 0.0
         self._lost_frames = self._gaps = 0
         self._writer_cpu_ns = 0
@@ -334,18 +337,28 @@ class Recorder:
     # --- the task
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write what is recorded until cancelled."""
+        """Write what is recorded, until it is closed or cancelled."""
+        self._ended = trio.Event()
         task_status.started()
-        with contextlib.suppress(OSError):
-            await trio.to_thread.run_sync(self._writer.seal_orphans)
-        while True:
-            with trio.move_on_after(self._policy.flush_s):
-                await self._wake.wait()
-            self._wake = trio.Event()
-            await self._flush()
+        try:
+            with contextlib.suppress(OSError):
+                await trio.to_thread.run_sync(self._writer.seal_orphans)
+            while not self._is_closing:
+                with trio.move_on_after(self._policy.flush_s):
+                    await self._wake.wait()
+                self._wake = trio.Event()
+                await self._flush()
+        finally:
+            self._ended.set()
 
     async def close(self) -> None:
-        """Write the rest and end the file. To be called once, under a deadline, when `run` has ended."""
+        """Write the rest and end the file. To be called once, under a deadline: it waits for what `run` is writing.
+
+        Cancelling `run` instead would lose what it had taken in hand and not given to its thread yet.
+        """
+        self._is_closing = True
+        self._wake.set()
+        await self._ended.wait()
         if not self._writer.is_open:
             await (self._rotate() if self._gap is None else self._reopen())
         if self._gap is not None and self._writer.is_open:

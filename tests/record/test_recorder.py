@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
+from orderflow.config.tree import Settings
 from orderflow.core.engine import Engine
 from orderflow.core.errors import FeedOverrun
 from orderflow.core.policy import RecordPolicy
 from orderflow.core.types import Category, Distrust, TickDue, TimerDue
+from orderflow.net.tap import read_clocks
 from orderflow.record.reader import Damage, open_recording
 from orderflow.record.recorder import GapNews, Recorder, make_codec
 from orderflow.record.records import Checkpoint, End, Fed, Frames, Gap, Given, Refused
+from orderflow.recording import Recording
 from orderflow.replay.engine import Choice, SessionReplay
 from orderflow.replay.sinks import Silent
 from tests.record.tapes import BTC, M0, T0, book, session
@@ -104,6 +108,30 @@ def replayed(items: list[Item]) -> list[MetricsTick]:
 def same_book(replay: MetricsTick, live: MetricsTick) -> bool:
     fields = ("ts", "state", "bid", "ask", "bid_size", "u", "seq", "counters")
     return all(getattr(replay, name) == getattr(live, name) for name in fields)
+
+
+async def test_what_waits_for_its_thread_when_the_end_comes_is_written(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    settings = Settings(symbols=("linear:BTCUSDT",), record=POLICY)
+    recording = Recording(bench.recorder, settings, bench.engine, list, read_clocks, read_clocks)
+    threads = trio.to_thread.current_default_thread_limiter()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recording.run)
+        await bench.until(lambda: bench.recorder.statistics().writer.frames == 1)
+        for holder in range(int(threads.total_tokens)):
+            threads.acquire_on_behalf_of_nowait(holder)
+        bench.deltas(20)
+        await bench.until(lambda: threads.statistics().tasks_waiting == 1)  # it has them in hand
+        async with trio.open_nursery() as closing:
+            closing.start_soon(recording.close)
+            await trio.testing.wait_all_tasks_blocked()
+            for holder in range(int(threads.total_tokens)):
+                threads.release_on_behalf_of(holder)
+        nursery.cancel_scope.cancel()
+    items = list(open_recording(tmp_path).items())
+    assert not [item for item in items if isinstance(item, Damage)]
+    assert sum(isinstance(item, Frames) for item in items) == 21
+    assert isinstance(items[-1], End)
 
 
 async def test_a_disk_that_hangs_costs_a_gap_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
