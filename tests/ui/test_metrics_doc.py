@@ -143,7 +143,7 @@ def events(tick: MetricsTick) -> dict[str, str]:
     summary = Summary(
         uptime_s=245.0,
         messages=5000,
-        refused=0,
+        refused=1,
         gaps=1,
         resyncs=1,
         reconnects=1,
