@@ -101,7 +101,10 @@ def test_a_clock_set_during_the_question_is_no_sample() -> None:
 
 
 def test_nothing_known_at_first() -> None:
-    assert OffsetEstimator(600).current(MONO0) is None
+    estimator = OffsetEstimator(600)
+    assert estimator.current(MONO0) is None
+    assert estimator.add(sample(0, MS, MS, 0, step_ns=-5_000 * MS)) is None
+    assert estimator.steps == 1
 
 
 WAY_NS = st.integers(0, 3_000 * MS)

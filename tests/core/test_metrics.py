@@ -97,6 +97,7 @@ def test_truncation_is_told(count: int, band: float, truncated: bool) -> None:
 def test_either_side_may_be_too_short_for_the_band(bids: list[float], asks: list[float], truncated: bool) -> None:
     levels = book([(price, 1.0) for price in bids], [(price, 1.0) for price in asks])
     assert measure(levels, 2, 100.0, inverse=False).truncated is truncated  # mid 100: from 99 to 101
+    assert measure(levels, 2, 10.0, inverse=False).truncated is (min(len(bids), len(asks)) < 2)
     assert measure(levels, 1, 10.0, inverse=False).truncated is False
 
 
