@@ -531,7 +531,7 @@ async def test_after_its_duration_it_ends_with_a_summary(exchange: SimServer, tm
     assert code == 0, process.errors
     summary = process.events()[-1]
     assert summary["event"] == "summary"
-    assert summary["uptime_s"] == pytest.approx(0.7, abs=0.6)
+    assert summary["uptime_s"] >= 0.7
 
 
 async def test_when_nobody_reads_its_output_it_ends_quietly(exchange: SimServer, tmp_path: Path) -> None:

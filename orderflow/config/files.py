@@ -70,7 +70,7 @@ def _read_regular(path: Path) -> bytes:
 
 def _decode(raw: bytes, shown: str) -> str:
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")  # editors on Windows begin a file with a byte order mark
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
         raise FileProblem(f"{shown}:{line}: not UTF-8 text; expected TOML") from None

@@ -31,6 +31,12 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert read(tmp_path / "link") == {"a": 1}
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    """Editors on Windows write one."""
+    (tmp_path / "x").write_bytes(b"\xef\xbb\xbfa = 1\nb = 2")
+    assert read(tmp_path / "x") == {"a": 1, "b": 2}
+
+
 def test_missing_is_a_problem_only_when_required(tmp_path: Path) -> None:
     assert read_settings(tmp_path / "x", "x", required=False) is None
     with pytest.raises(FileProblem, match="x: no such file"):
@@ -41,7 +47,7 @@ def test_missing_is_a_problem_only_when_required(tmp_path: Path) -> None:
     "raw, problem",
     [
         (b"a = 1\nb = \xff\n", "x.toml:2: not UTF-8"),
-        (b"\xef\xbb\xbfa = 1", "x.toml:1: not TOML"),
+        (b"\xff\xfea\x00=\x001\x00", "x.toml:1: not UTF-8"),
         (b"a = 1\nb = [1,\n", "x.toml:3: not TOML"),
         (b"#" * (MAX_BYTES + 1), "longer than"),
         (b"a = 2026-13-45", "x.toml:1: not TOML"),
