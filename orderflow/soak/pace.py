@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from math import floor
+from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -67,10 +67,14 @@ class Pace:
 
     def before(self, to_s: float, had_s: float) -> float:
         """Since when so many seconds had been had, by then."""
-        from_s = to_s - had_s
-        while (missing_s := had_s - (to_s - from_s - self.lost_s(from_s, to_s))) > 0.001:
-            from_s -= missing_s
-        return from_s
+        slot = ceil(to_s / _SLOT_S) - 1
+        while True:
+            begin_s = slot * _SLOT_S
+            rate = 1.0 - self._share(slot)
+            if had_s <= (to_s - begin_s) * rate:
+                return to_s - (had_s / rate if rate else 0.0)
+            had_s -= (to_s - begin_s) * rate
+            to_s, slot = begin_s, slot - 1
 
     def _share(self, slot: int) -> float:
         return self._lost.get(slot, 0.0) / _SLOT_S
