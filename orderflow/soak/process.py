@@ -71,7 +71,7 @@ class Life:
         self.number = number
         self.began_s = began_s
         self.recording = folder / f"recording-{number}"
-        self.stopped: list[tuple[float, float]] = []  # when it was stopped, and continued
+        self.stopped: list[tuple[float, float]] = []  # when it was surely stopped
         self.stalls: list[tuple[float, float]] = []  # when it said that it had stood still, and for how long
         self.ticks: dict[str, list[float]] = {}  # when ticks of each book were made, the newest few
         self.bursts: list[str] = []
@@ -206,12 +206,14 @@ class Program:
             return
         began_s = self._now_s()
         process.send_signal(signal.SIGSTOP)
+        from_s = self._now_s()
         try:
             await trio.sleep(seconds)
         finally:
+            to_s = self._now_s()
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
-            life.stopped.append((began_s, self._now_s()))
+            life.stopped.append((from_s, to_s))
             self.pace.lose(began_s, self._now_s())
 
     def kill(self) -> None:
@@ -309,25 +311,21 @@ def recording_faults(life: Life, ended_s: float, *, killed: bool, pace: Pace) ->
     return wrong
 
 
-def standstill_faults(lives: Sequence[Life], pace: Pace, stopper: Pace) -> list[str]:
-    """Each stop that lasts is said, with its length; no ticks are made up for it.
-
-    Args: pace: of the program; stopper: of who stops it, and may have sent the signals late.
-    """
+def standstill_faults(lives: Sequence[Life], pace: Pace) -> list[str]:
+    """Each stop that lasts is said, with its length; no ticks are made up for it. `pace`: of the program."""
     wrong = [f"run {life.number}: {burst}" for life in lives for burst in life.bursts]
     for life in lives:
         for from_s, to_s in life.stopped:
-            late_s = stopper.lost_s(from_s, to_s)
-            surely_s = to_s - from_s - late_s
-            at_most_s = to_s - from_s + pace.lost_s(from_s - _SEEN_S, from_s)
+            length_s = to_s - from_s
+            before_s = pace.lost_s(from_s - _SEEN_S, from_s)
             told = [
                 said_s
                 for at_s, said_s in life.stalls
-                if to_s - late_s - 0.1 <= at_s <= pace.after(to_s, _SEEN_S)
-                and surely_s - 0.3 - said_s / 2 < said_s < at_most_s + pace.lost_s(to_s, at_s) + 0.3 + said_s / 2
+                if to_s - 0.1 <= at_s <= pace.after(to_s, _SEEN_S)
+                and -0.3 - said_s / 2 < said_s - length_s < 0.3 + said_s / 2 + before_s + pace.lost_s(to_s, at_s)
             ]
-            if surely_s > STALL_S + 0.2 and not told:
-                wrong.append(f"run {life.number}: stood still for {to_s - from_s:.1f} s at {from_s:.1f}, unsaid")
+            if length_s > STALL_S + 0.2 and not told:
+                wrong.append(f"run {life.number}: stood still for {length_s:.1f} s at {from_s:.1f} and did not say so")
     return wrong
 
 

@@ -100,7 +100,7 @@ def _judged(it: Evidence) -> Iterator[str]:
 
 
 def _standstills(it: Evidence) -> Iterable[str]:
-    return standstill_faults(it.lives, it.paces[list(it.paces)[-1]], it.exchange_pace)
+    return standstill_faults(it.lives, it.paces[list(it.paces)[-1]])
 
 
 def _steps(it: Evidence) -> Iterator[str]:
