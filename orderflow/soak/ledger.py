@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SLACK_S: Final = 0.1
 _FROZEN_MS: Final = 3_000  # no random fault freezes a connection for longer
 _SEEN_S: Final = 1.0  # how soon a gap must be seen
-_HELD_UP_S: Final = 3.0  # how far back lost time may have held up what is said and heard
+_MOMENT_S: Final = 0.05  # what it takes to say or to hear something, of the time there is
 
 
 class Event(msgspec.Struct):
@@ -222,8 +222,8 @@ def _histories(diary: Diary) -> dict[tuple[str, str], list[tuple[float, BookStat
 
 
 def held_up_s(at_s: float, *paces: Pace) -> float:
-    """By how much what was said or heard then may be late: who had a part in it were held up one after the other."""
-    return sum(pace.lost_s(at_s - _HELD_UP_S, at_s) for pace in set(paces))
+    """By how much what was said or heard then may be late: each who had a part in it had its moment first."""
+    return sum(at_s - pace.before(at_s, _MOMENT_S) for pace in set(paces))
 
 
 def _patience_s(at_s: float, pace: Pace, exchange: Pace) -> float:
@@ -241,8 +241,8 @@ def _saw_gap(states: list[tuple[float, BookState]], at_s: float, patience_s: flo
     return any(new is not LIVE for _, new in states[then : bisect_right(times, at_s + patience_s)])
 
 
-def waits(diary: Diary, policy: RetryPolicy, pace: Pace) -> Iterator[str]:
-    """The waits between attempts: within the ceiling of each attempt, and really waited. `pace`: of the program."""
+def waits(diary: Diary, policy: RetryPolicy) -> Iterator[str]:
+    """The waits between attempts: within the ceiling of each attempt, and really waited."""
     down: dict[str, tuple[float, LinkChanged]] = {}
     for at_s, change in diary.changes:
         if not isinstance(change, LinkChanged):
@@ -254,7 +254,7 @@ def waits(diary: Diary, policy: RetryPolicy, pace: Pace) -> Iterator[str]:
                 yield f"{change.link}: a wait of {change.retry_s} s before attempt {change.attempt + 1}"
         elif change.state == "connecting" and change.link in down:
             since_s, last = down.pop(change.link)
-            if at_s - since_s + held_up_s(since_s, pace) < (last.retry_s or 0.0) - _SLACK_S:
+            if at_s - since_s < (last.retry_s or 0.0) - _SLACK_S:
                 yield f"{change.link}: tried again {at_s - since_s:.3f} s after a loss, not {last.retry_s}"
 
 

@@ -73,8 +73,8 @@ def _kept_open(it: Evidence) -> Iterator[str]:
 
 
 def _waits(it: Evidence) -> Iterator[str]:
-    for depth, diary in it.diaries.items():
-        yield from ledgers.waits(diary, QUICK_RETRY, it.paces[depth])
+    for diary in it.diaries.values():
+        yield from ledgers.waits(diary, QUICK_RETRY)
 
 
 def _attempts(it: Evidence) -> Iterator[str]:

@@ -11,7 +11,7 @@ import pytest
 from orderflow.core.policy import RetryPolicy
 from orderflow.core.types import BookState, BookStateChanged, Category, InstrumentId, LinkChanged
 from orderflow.soak.causes import CAUSES, unexplained
-from orderflow.soak.ledger import Ledger, attempts, waits
+from orderflow.soak.ledger import Ledger, attempts
 from orderflow.soak.pace import Pace
 from orderflow.soak.process import Life, recording_faults, standstill_faults
 from orderflow.soak.proofs import PROOFS, Evidence, prove
@@ -274,18 +274,16 @@ def test_attempts_are_counted_on_both_sides(count: int, apart_s: float, wrong: i
     assert not log({"ts": 1, "conn": "", "event": "botched", "target": "/v5/market/time"}).attempts_ms
 
 
-def test_attempts_and_waits_of_who_was_held_up() -> None:
-    policy = RetryPolicy(attempts_per_window=2, window_s=10.0, base_s=5.0, cap_s=5.0)
+def test_attempts_of_who_was_held_up() -> None:
+    policy = RetryPolicy(attempts_per_window=2, window_s=10.0)
     diary = Diary(now=lambda: 0.0)
     diary.changes.extend(link("connecting", at_s) for at_s in (100.0, 105.0, 109.0))
-    diary.changes.extend([link("down", 120.0, reason="eof", retry_s=2.0, attempt=1), link("connecting", 121.2)])
     heard = log(*(opened(at_s, str(at_s)) for at_s in (100.0, 105.0, 109.0)))
-    held_up = Pace(lambda: 0.0)
-    for pace, wrong in ((PACE, 1), (held_up, 0)):
-        held_up.lose(98.5, 99.5)  # the first was made, or said, or heard as much later
-        held_up.lose(118.5, 119.5)
+    for lost, wrong in (((), 1), ((98.5, 99.5), 1), ((98.9, 100.0), 0)):  # of what it was busy with long before: no
+        pace = Pace(lambda: 0.0)
+        if lost:
+            pace.lose(*lost)
         assert len(list(attempts(diary, policy, pace))) == wrong
-        assert len(list(waits(diary, policy, pace))) == wrong
         assert len(list(heard.attempts(policy, 1, pace))) == wrong
 
 

@@ -182,7 +182,7 @@ def test_what_lay_unread_on_a_frozen_connection_proves_nothing_about_time() -> N
     assert list(ledger(late, soon).resyncs(LinkPolicy(), {"50": PACE}, PACE))
     assert not list(ledger(frozen, late, soon).resyncs(LinkPolicy(), {"50": PACE}, PACE))
     starved = Pace(lambda: 0.0)
-    starved.lose(3.5, 4.45)
+    starved.lose(3.5, 4.5)
     assert not list(ledger(late, soon).resyncs(LinkPolicy(), {"50": PACE}, starved))  # the first one was heard late
     assert not list(ledger(late, soon).resyncs(LinkPolicy(), {"50": starved}, PACE))  # or said late
     assert list(ledger(late, soon).resyncs(LinkPolicy(), {"200": starved}, PACE))  # by somebody else
@@ -204,7 +204,7 @@ def test_reconnects_must_agree() -> None:
 def test_waits_must_be_bounded_and_waited(retry_s: float, attempt: int, again_s: float, wrong: int) -> None:
     down = LinkChanged(link="linear", state="down", reason="reset", retry_s=retry_s, attempt=attempt)
     story = diary((0.0, down), (again_s, LinkChanged(link="linear", state="connecting")))
-    assert len(list(waits(story, RetryPolicy(base_s=1.0, cap_s=5.0), PACE))) == wrong
+    assert len(list(waits(story, RetryPolicy(base_s=1.0, cap_s=5.0)))) == wrong
 
 
 # --- books and ticks ------------------------------------------------------------------------------------------------
