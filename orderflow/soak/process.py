@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,6 +75,7 @@ class Life:
         self.stopped: list[tuple[float, float]] = []  # when it was surely stopped
         self.stalls: list[tuple[float, float]] = []  # when it said that it had stood still, and for how long
         self.ticks: dict[str, list[float]] = {}  # when ticks of each book were made, the newest few
+        self.killed_s = inf  # when
         self.bursts: list[str] = []
         self.known_s: list[float] = []  # receipt of data that live ticks rest on
         self.rss: list[int] = []  # samples since it came to rest
@@ -220,6 +222,7 @@ class Program:
         """SIGKILL; `run` starts it again."""
         if self._process is not None and self._process.returncode is None:
             self._killed = True
+            self.life.killed_s = self._now_s()
             self.kills += 1
             self._process.kill()
 
@@ -312,19 +315,22 @@ def recording_faults(life: Life, ended_s: float, *, killed: bool, pace: Pace) ->
 
 
 def standstill_faults(lives: Sequence[Life], pace: Pace) -> list[str]:
-    """Each stop that lasts is said, with its length; no ticks are made up for it. `pace`: of the program."""
+    """Each stop that lasts is said, with its length, unless it was killed first; no ticks are made up for it.
+
+    `pace`: of the program.
+    """
     wrong = [f"run {life.number}: {burst}" for life in lives for burst in life.bursts]
     for life in lives:
         for from_s, to_s in life.stopped:
-            length_s = to_s - from_s
+            length_s, until_s = to_s - from_s, pace.after(to_s, _SEEN_S)
             before_s = pace.lost_s(from_s - _SEEN_S, from_s)
             told = [
                 said_s
                 for at_s, said_s in life.stalls
-                if to_s - 0.1 <= at_s <= pace.after(to_s, _SEEN_S)
+                if to_s - 0.1 <= at_s <= until_s
                 and -0.3 - said_s / 2 < said_s - length_s < 0.3 + said_s / 2 + before_s + pace.lost_s(to_s, at_s)
             ]
-            if length_s > STALL_S + 0.2 and not told:
+            if length_s > STALL_S + 0.2 and until_s < life.killed_s and not told:
                 wrong.append(f"run {life.number}: stood still for {length_s:.1f} s at {from_s:.1f} and did not say so")
     return wrong
 

@@ -332,6 +332,14 @@ def test_a_standstill_is_as_long_as_the_machine_makes_it(
     assert (standstill_faults([life], pace) == []) is excused
 
 
+@pytest.mark.parametrize("killed_s, wrong", [(17.9, 0), (18.1, 1)])
+def test_who_is_killed_first_need_not_say_it(killed_s: float, wrong: int, tmp_path: Path) -> None:
+    life = Life(0, tmp_path, 0.0)
+    life.stopped.append((15.0, 17.0))
+    life.killed_s = killed_s
+    assert len(standstill_faults([life], PACE)) == wrong
+
+
 LAST_S = T0 / 1e9 + 3.0  # of the tape
 
 
