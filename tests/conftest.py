@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 # A loaded machine is no failure: neither a slow example nor slow making of examples says anything about the program.
-# Half of Hypothesis's usual examples keep the suite short; HYPOTHESIS_EXAMPLES=1000 asks for more.
+# Fewer than half of Hypothesis's usual examples keep the suite short; HYPOTHESIS_EXAMPLES=1000 asks for more.
 settings.register_profile(
     "orderflow",
     deadline=None,
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "50")),
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "40")),
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("orderflow")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A test that runs a whole command sets up its log, which must not tell of the next one."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)

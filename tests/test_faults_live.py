@@ -332,6 +332,9 @@ async def test_an_overrun_drops_the_link_and_starts_afresh(tmp_path: Path) -> No
             play.server.plan.add(parse_fault(f"flood:{HIT},rate=3000,seconds=1"))
             assert await play.watched.wait(lambda: bool(diary.losses()), IN_TIME_S)
         assert diary.losses()[0].reason == "overrun"
+        # The books learn of it behind everything that still waits for them.
+        told = ("empty", "overrun")
+        assert await play.watched.wait(lambda: all(told in diary.states(key)[seen:] for key in (BTC, ETH)), IN_TIME_S)
         await play.ends_well()
         assert len(diary.losses()) == 1
         for key in (BTC, ETH):  # every book of the link, flooded or not

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TOPICS_PER_REQUEST: Final = 10  # spot's limit
 _ALREADY: Final = "error:already subscribed"
 _PROBE: Final = "silent"  # the reason of a resync that only asks whether a topic is still alive
+_PROBE_AGAIN_NS: Final = 60 * NS
 
 Resyncs = deque[tuple[int, str]]
 """(monotonic ns, reason) of each resync of a book that went out lately."""
@@ -327,7 +328,10 @@ class FeedProtocol:
             asked_ns = topic.snapshot_due_ns - seconds_to_ns(self._policy.snapshot_timeout_s)
             topic.snapshot_due_ns = None
             if topic.reason == _PROBE and self.last_data_ns is not None and self.last_data_ns > asked_ns:
-                return False  # the rest runs: one silent topic is no reason to take the link from it
+                # The rest runs: one silent topic is no reason to take the link from it. But nobody else asks again: its
+                # book may have been believed meanwhile, and then waits for this snapshot.
+                topic.resync_due_ns = mono_ns + _PROBE_AGAIN_NS
+                return False
             topic.unanswered += 1
             if topic.unanswered > 1:
                 raise SyncFailed(f"{topic.name} was asked for twice and sent no snapshot", reason="snapshot")
@@ -343,6 +347,8 @@ class FeedProtocol:
         if topic.state in (TopicState.ASKED, TopicState.REFUSED):  # fed although refused: data counts
             topic.state = TopicState.SYNCED
         topic.snapshot_due_ns = topic.retry_ns = None
+        if topic.reason == _PROBE:
+            topic.resync_due_ns = None
         topic.unanswered = 0
 
     # --- replies

@@ -28,9 +28,6 @@ from orderflow.core.types import (
 if TYPE_CHECKING:
     from orderflow.core.policy import BookPolicy
 
-PROBES_APART: Final = 5.0
-"""A topic that stays silent is probed again after so many times `stale_after_s`."""
-
 _NOTHING: Final[tuple[Output, ...]] = ()
 
 
@@ -233,7 +230,6 @@ class Book:
         "_asked",
         "_contradicted_ns",
         "_policy",
-        "_probed_ns",
         "_unsure_ns",
         "chained",
         "counters",
@@ -267,7 +263,6 @@ class Book:
         self._policy = policy
         self._contradicted_ns: int | None = None  # crossed or locked since
         self._unsure_ns: int | None = None  # when it last ceased to be live, for the time to recover
-        self._probed_ns = 0  # when a silent topic was last asked whether it is still there
         self._asked = False  # a resync was asked for and has not gone out yet
 
     # --- messages
@@ -403,14 +398,9 @@ class Book:
             bid, ask = self.levels.best_bid(), self.levels.best_ask()
             self._contradicted_ns = None
             return self.distrust("locked" if bid == ask else "crossed", mono_ns, refused=False)
-        stale_ns = self._policy.stale_after_s * 1e9
-        if self.state is BookState.STALE:
-            if mono_ns - self._probed_ns <= PROBES_APART * stale_ns:
-                return _NOTHING
-        elif mono_ns - self.last_mono_ns <= stale_ns:
-            return _NOTHING
-        self._probed_ns = mono_ns
-        return (*self._become(BookState.STALE, "silent", mono_ns), *self._ask("silent"))
+        if self.state is not BookState.STALE and mono_ns - self.last_mono_ns > self._policy.stale_after_s * 1e9:
+            return (*self._become(BookState.STALE, "silent", mono_ns), *self._ask("silent"))
+        return _NOTHING
 
     def _ask(self, reason: str) -> tuple[Output, ...]:
         if self._asked:

@@ -672,9 +672,23 @@ def test_a_silent_topic_among_busy_ones_does_not_take_the_link_from_them() -> No
     link.advance(9)
     link.receive(book(link.topic("B"), 11))
     link.take_events()
-    assert {op for op, _ in ops(link.advance(500))} == {"ping"}
+    assert {op for op, _ in ops(link.advance(60))} == {"ping"}
     assert link.take_events() == []
-    assert ops(link.resync("A", "silent")) == [("unsubscribe", ["A"])]
+
+
+def test_a_probe_that_brought_nothing_is_repeated_after_a_minute() -> None:
+    """Its book may have been believed when it went out, and then needs the snapshot."""
+    link = synced("A", "B")
+    link.acked(link.resync("A", "silent"))
+    for _ in range(3):
+        link.advance(9)
+        link.receive(book(link.topic("B"), 11))
+        assert {op for op, _ in ops(link.advance(60.9))} == {"ping"}
+        asked = [frame for frame in link.advance(1) if frame["op"] != "ping"]
+        assert ops(asked) == [("unsubscribe", ["A"])]
+        link.acked(asked)
+    link.receive(book(link.topic("A"), 20, snapshot=True))
+    assert {op for op, _ in ops(link.advance(300))} == {"ping"}, "it has what it waited for"
 
 
 def test_a_silent_topic_alone_is_resynced_once_more_and_then_ends_the_link() -> None:
