@@ -24,7 +24,7 @@ from orderflow.sim.catalogue import catalogue_by_id
 from orderflow.sim.faultlist import KINDS, parse_fault
 from orderflow.sim.server import ServerPolicy, SimConfig, SimServer, serve
 from orderflow.sim.tls import OwnTls
-from orderflow.soak.compare import differences
+from orderflow.soak.compare import Difference, differences
 from orderflow.soak.watched import Watched, open_watched, quick_settings
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Scene(NamedTuple):
         if "clock" not in happened:
             assert all(first["ts"] <= second["ts"] for first, second in pairwise(events))
 
-    def differing(self) -> list[str]:
+    def differing(self) -> list[Difference]:
         return differences(self.watched.books(), self.server, 50)
 
 
