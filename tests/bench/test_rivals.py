@@ -66,7 +66,7 @@ def test_a_rival_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.socket
-@pytest.mark.parametrize("client, secure", zip(BARE, (False, True), strict=True))
+@pytest.mark.parametrize("client, secure", list(zip(BARE, (False, True), strict=True)))
 def test_a_bare_client_on_trio_ends_with_the_servers_book(client: str, secure: bool) -> None:
     with papers() as tls, open_server(50, 8, 7, tls if secure else None) as server:
         run = server.run(client, 200, 2000)
