@@ -94,9 +94,8 @@ class _Shape(NamedTuple):
         head, key, rest = shape.partition(b'"b":')
         between, other_key, tail = rest[len(_LEVEL) * bids :].partition(b'"a":')
         found = cls(head + key, between + other_key, tail[len(_LEVEL) * asks :])
-        return (
-            found if b"".join((found.head, _LEVEL * bids, found.between, _LEVEL * asks, found.tail)) == shape else None
-        )
+        whole = b"".join((found.head, _LEVEL * bids, found.between, _LEVEL * asks, found.tail))
+        return found if whole == shape else None
 
 
 _UNKNOWN: Final = _Shape(b"", b"", b"")  # fits no message: every one has braces
