@@ -117,7 +117,7 @@ async def test_what_waits_for_its_thread_when_the_end_comes_is_written(tmp_path:
     threads = trio.to_thread.current_default_thread_limiter()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(recording.run)
-        await bench.until(lambda: bench.recorder.statistics().writer.frames == 1)
+        await bench.until(lambda: bench.recorder.statistics().writer.frames == 1 and not threads.borrowed_tokens)
         for holder in range(int(threads.total_tokens)):
             threads.acquire_on_behalf_of_nowait(holder)
         bench.deltas(20)
