@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from orderflow.hooks.contain import BadResult, alert_fault, describe_error, error_line, passes, refuse_result
@@ -43,7 +42,7 @@ class Outcome:
         if isinstance(result, (str, bytes, dict)) or not hasattr(result, "__iter__"):
             raise refuse_result(TICK_HOOK, result, "an iterable of Alerts or None")
         fault = ""
-        for number, alert in enumerate(islice(result, limit + 1)):
+        for number, alert in enumerate(result):
             if number == limit:
                 self.cut = True
                 if inspect.isgenerator(result):

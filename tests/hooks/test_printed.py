@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orderflow.hooks.printed import LINE_LIMIT, prints_logged
+from orderflow.hooks.printed import LINE_LIMIT, PrintedLines, prints_logged
 from orderflow.hooks.setup import set_up
 from tests.hooks.choice import choose
 from tests.hooks.plugin_files import write_plugin
@@ -41,6 +41,12 @@ def test_whole_lines_are_logged_and_nothing_is_printed(
     assert capfd.readouterr() == ("", "")
 
 
+def test_it_is_a_text_stream_as_others_are() -> None:
+    stream = PrintedLines()
+    assert stream.writable()
+    assert stream.write("one\ntwo") == 7
+
+
 def test_standard_error_may_be_left_alone(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     with prints_logged(errors=False):
         sys.stderr.write("seen\n")
@@ -51,7 +57,7 @@ def test_standard_error_may_be_left_alone(caplog: pytest.LogCaptureFixture, capf
 def test_a_log_handler_that_fails_and_prints_that_does_not_run_away(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            sys.stderr.write(f"I failed over {record.getMessage()}\n")
+            assert sys.stderr.write(f"I failed over {record.getMessage()}\n") == 19
 
     broken = Broken()
     logging.getLogger(NAME).addHandler(broken)
