@@ -60,6 +60,7 @@ RAISES = {
     "a BaseException of its own": "raise type('Boom', (BaseException,), {})('no')",
     "endless recursion": "return self.orderflow_tick(tick)",
     "an exception that cannot be shown": "raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})()",
+    "an exception that exits when shown": "raise type('E', (Exception,), {'__str__': lambda _: self.exit()})",
     "an exception with terminal codes": "raise ValueError('\\x1b[2J\\u202e')",
     "a huge exception": "raise ValueError('x' * 10_000_000)",
 }
@@ -67,7 +68,7 @@ RAISES = {
 
 @pytest.mark.parametrize("line", RAISES.values(), ids=RAISES.keys())
 def test_what_it_raises_is_contained_and_five_in_a_row_disable_it(folder: Path, line: str) -> None:
-    host = host_with(folder, tick_hook(line))
+    host = host_with(folder, tick_hook(line) + "def exit(self): raise SystemExit\n")
     for count in range(1, 8):
         alerts = host.tick(TICK)
         assert [(alert.plugin, alert.rule) for alert in alerts] == [("good", "seen")]
