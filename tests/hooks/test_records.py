@@ -8,7 +8,7 @@ import pytest
 from orderflow.hooks.discovery import Origin, Source
 from orderflow.hooks.records import PluginState, PluginStatistics, Record
 
-FILE = Source(name="whale", origin=Origin.FOLDER, path="/home/me/whale.py")
+FILE = Source(name="whale", origin=Origin.FOLDER, path="/somewhere/whale.py")
 POINT = Source(name="whale", origin=Origin.ENTRY_POINT, entry_point="whale:Plugin")
 
 
@@ -32,7 +32,7 @@ NOTHING_YET = {
 
 
 def test_before_the_first_call_there_is_nothing_to_tell() -> None:
-    identity = {"name": "whale", "version": "1.0", "where": "/home/me/whale.py", "origin": "folder"}
+    identity = {"name": "whale", "version": "1.0", "where": "/somewhere/whale.py", "origin": "folder"}
     known = {"hooks": ("orderflow_tick",), "state": "active", "config": {"limit": 1.0}}
     assert msgspec.to_builtins(record().statistics()) == {**identity, **known, **NOTHING_YET}
 
