@@ -28,6 +28,7 @@ from orderflow.core.httpdate import retry_after_s
 from orderflow.core.text import escape_bytes, escape_text
 from orderflow.core.units import NS
 from orderflow.net.frames import NO_CLOSE_CODE, FrameCutter
+from orderflow.net.pump import pump
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,25 +172,17 @@ class TappedStream(trio.abc.Stream):
             self._answered = True
             return await self._end(goodbye)
         await self._released.wait()
-        data: bytes | bytearray = self._after_head
-        self._after_head = b""
-        while True:
-            if not data:
-                try:
-                    data = await self._stream.receive_some(self._receive_bytes)
-                except _STREAM_ERRORS as error:
-                    return await self._end(_reset(error))
-                if not data:
-                    return await self._end(ConnectionLost("end of stream", reason="eof"))
-            try:
-                control = self._take(data)
-            except OrderflowError as error:
-                if isinstance(error, ProtocolViolation) and self._answer_s:
-                    await trio.sleep(self._answer_s)  # what came before it may still be answered
-                return await self._end(error)
-            if control:
-                return control
-            data = b""
+        data, self._after_head = self._after_head, b""
+        try:
+            if not (data and self._take(data)):
+                await pump(self._stream, self._take, self._receive_bytes)
+        except _STREAM_ERRORS as error:
+            return await self._end(_reset(error))
+        except OrderflowError as error:
+            if isinstance(error, ProtocolViolation) and self._answer_s:
+                await trio.sleep(self._answer_s)  # what came before it may still be answered
+            return await self._end(error)
+        return self._take_control()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self.failure is not None:
@@ -238,14 +231,21 @@ class TappedStream(trio.abc.Stream):
     def _is_deaf(self) -> bool:
         return isinstance(self.failure, ConnectionLost) and self.failure.reason in ("eof", "reset")
 
-    def _take(self, data: bytes | bytearray) -> bytes:
-        """Deliver the messages in `data`; returns the control frames. Raises: OrderflowError, which ends the link."""
+    def _take(self, data: bytes) -> bool:
+        """Deliver the messages in `data`. Returns: whether control frames came.
+
+        Raises: OrderflowError, which ends the link.
+        """
+        if not data:
+            raise ConnectionLost("end of stream", reason="eof")
         recv_ns, mono_ns = self._clock()
         cutter = self._cutter
         messages = cutter.feed(data)
         self._last_read_mono_ns = mono_ns
         try:
-            if len(messages) <= _TOGETHER:
+            if self._retired:
+                pass
+            elif len(messages) <= _TOGETHER:
                 if messages:
                     self._on_batch(messages, recv_ns, mono_ns)
             else:
@@ -257,9 +257,10 @@ class TappedStream(trio.abc.Stream):
             self._messages += len(messages)
         if cutter.violation is not None:
             raise cutter.violation
-        if not cutter.has_control:
-            return b""
-        control = cutter.take_control()
+        return cutter.has_control
+
+    def _take_control(self) -> bytes:
+        control = self._cutter.take_control()
         self._control_bytes += len(control)
         return control
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from operator import index
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
+
+from orderflow.net.pump import SocketPump
+
+if TYPE_CHECKING:
+    from orderflow.net.pump import Feed
 
 _DEFAULT_BYTES: Final = 65_536
 
@@ -21,6 +26,7 @@ class TcpStream(trio.abc.Stream):
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
+        self._pump: SocketPump | None = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if max_bytes is None:
@@ -28,10 +34,7 @@ class TcpStream(trio.abc.Stream):
         elif index(max_bytes) < 1:
             raise ValueError("max_bytes must be >= 1")
         while True:
-            number = self._stream.socket.fileno()
-            if number < 0:
-                await trio.lowlevel.checkpoint()
-                raise trio.ClosedResourceError("this socket was already closed")
+            number = await self._number()
             await trio.lowlevel.wait_readable(number)
             try:
                 return os.read(number, max_bytes)
@@ -40,6 +43,19 @@ class TcpStream(trio.abc.Stream):
             except OSError as error:
                 raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 
+    async def pump(self, feed: Feed, max_bytes: int) -> None:
+        """See `orderflow.net.pump`."""
+        number = await self._number()
+        self._pump = pump = SocketPump(number, feed, max_bytes)
+        try:
+            await pump.run()
+        except OSError as error:
+            raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+        finally:
+            self._pump = None
+        if self._stream.socket.fileno() < 0:
+            raise trio.ClosedResourceError("another task closed this socket")
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
 
@@ -47,4 +63,13 @@ class TcpStream(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
+        if self._pump is not None:
+            self._pump.stop()  # the number may soon be another socket's
         await self._stream.aclose()
+
+    async def _number(self) -> int:
+        number = self._stream.socket.fileno()
+        if number < 0:
+            await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError("this socket was already closed")
+        return number

@@ -8,11 +8,16 @@ read brought before it returns. Certificates and names are checked by the `ssl` 
 from __future__ import annotations
 
 import ssl
+from typing import TYPE_CHECKING
 
 import trio
 
 from orderflow.core.errors import ConnectFailed
 from orderflow.core.text import escape_text
+from orderflow.net.pump import pump
+
+if TYPE_CHECKING:
+    from orderflow.net.pump import Feed
 
 _RECORD_BYTES = 16_384
 _READ_BYTES = 65_536
@@ -81,6 +86,23 @@ class TlsStream(trio.abc.Stream):
             await trio.lowlevel.cancel_shielded_checkpoint()
         return data
 
+    async def pump(self, feed: Feed, max_bytes: int) -> None:
+        """See `orderflow.net.pump`. Records are read 64 KiB at a time: `max_bytes` is not looked at."""
+        wanted = self._hand_on(feed)
+
+        def take(data: bytes) -> bool:
+            nonlocal wanted
+            self._enter(data)
+            wanted = self._hand_on(feed)
+            return wanted or self._outgoing.pending > 0
+
+        while True:
+            if self._outgoing.pending:
+                await self._flush_quietly()  # an answer of TLS itself: to a key update, or an alert
+            if wanted:
+                return
+            await pump(self._transport, take, _READ_BYTES)
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if not data:
             await trio.lowlevel.checkpoint()
@@ -119,8 +141,17 @@ class TlsStream(trio.abc.Stream):
             ended = True
         return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), ended
 
+    def _hand_on(self, feed: Feed) -> bool:
+        data, ended = self._decrypt()
+        if data and feed(data):
+            return True
+        return ended and feed(b"")
+
     async def _fill(self) -> None:
-        if data := await self._transport.receive_some(_READ_BYTES):
+        self._enter(bytes(await self._transport.receive_some(_READ_BYTES)))
+
+    def _enter(self, data: bytes) -> None:
+        if data:
             self._incoming.write(data)
         else:
             self._incoming.write_eof()
