@@ -41,7 +41,7 @@ _LEVEL: Final = b'""""'
 """What the shape has of `["86723.40","0.15"]`."""
 _MAX_SHAPE_BYTES: Final = 300
 _MAX_SWELL: Final = 64
-"""A message so many times as long as its shape has numbers that are too long: 256 bytes a level, where 30 are common."""
+"""So many times as long as its shape, a message has numbers that are too long: 256 bytes a level; 30 are common."""
 _MAX_NUMBER_CHARS: Final = 32
 _ID_LIMIT: Final = 1 << 63
 _PLAIN_NUMBER: Final = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z", re.ASCII)

@@ -1,18 +1,19 @@
-"""Receiving without waiting for one's turn: a socket is read as soon as the event loop has looked, before any task runs.
+"""Receiving ahead of one's turn: a socket is read as soon as the event loop has looked, before any task runs.
 
 Between the moment the event loop wakes up and the moment the task that waits for a socket is resumed lie the rest of
-Trio's pass and the resumption of five coroutines: of a message that comes alone, into cold caches, that is a fifth of
-its way to the book. Trio calls instruments right after it has looked for news, so one of them reads the sockets of all
-pumps then, and hands what came to the synchronous code that wants it. The task only sees to what is left: errors, the
-end, and what has to be awaited.
+Trio's pass and the resumption of five nested coroutines. A message that comes alone finds cold caches, and there that
+is a sixth of all we do with it. But Trio calls instruments as soon as it has looked for news. So one of them reads the
+sockets that are being pumped, and hands what came to synchronous code that takes it. What has to be awaited, errors and
+the end of the stream stay with the task.
 
-Nothing else changes: everything still happens in Trio's thread, one thing at a time, and tasks have their turn after.
+Everything still happens in Trio's thread, one thing at a time, and every task has its turn in the same pass.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -20,22 +21,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Feed = Callable[[bytes], bool]
-    """Takes what came, b"" at the end of the stream; tells whether its task is wanted. Never waits."""
+    """Takes what came, b"" at the end of the stream. Returns: whether the task is wanted, and nothing more until then.
+    It runs outside of any task: it never waits."""
 
 
-@runtime_checkable
-class Pumped(Protocol):
-    """A stream that can hand on what comes without resuming a task for it."""
+class PumpedStream(trio.abc.Stream):
+    """A stream that can hand on what comes without a task being resumed for it."""
 
-    async def pump(self, feed: Feed, max_bytes: int) -> None: ...
+    @abstractmethod
+    async def pump(self, feed: Feed, max_bytes: int) -> None:
+        """See `pump`; streams that gather what they hand on need not look at `max_bytes`."""
 
 
-async def pump(stream: trio.abc.ReceiveStream, feed: Feed, max_bytes: int) -> None:
-    """Hand all that comes on `stream` to `feed`, until that wants its task or raises.
+async def pump(stream: trio.abc.Stream, feed: Feed, max_bytes: int) -> None:
+    """Hand what comes on any `stream`, so much at a time, to `feed`, until that wants its task.
 
-    Raises: what `feed` raises, and the stream's errors.
+    Raises: what `feed` raises, and what the stream's `receive_some` would.
     """
-    if isinstance(stream, Pumped):
+    if isinstance(stream, PumpedStream):
         await stream.pump(feed, max_bytes)
     else:
         while not feed(bytes(await stream.receive_some(max_bytes))):
@@ -43,62 +46,61 @@ async def pump(stream: trio.abc.ReceiveStream, feed: Feed, max_bytes: int) -> No
 
 
 class SocketPump:
-    """One socket that is read by whoever comes first: the event loop (`look`) or the task that waits (`run`).
+    """One socket: a task waits for it (`run`), the event loop reads it (`look`).
 
-    Args: number: the file descriptor; it must not be closed before `stop`.
+    Args: number: the socket's file descriptor. `stop` must be called before it is closed.
     """
 
-    __slots__ = ("_error", "_feed", "_has_looked", "_is_over", "_max_bytes", "_number", "_scope")
+    __slots__ = ("_error", "_feed", "_is_over", "_max_bytes", "_number", "_waiting")
 
     def __init__(self, number: int, feed: Feed, max_bytes: int) -> None:
         self._number = number
         self._feed = feed
         self._max_bytes = max_bytes
         self._is_over = False
-        self._has_looked = False  # something came since the task last waited
         self._error: BaseException | None = None
-        self._scope = trio.CancelScope()
+        self._waiting = trio.CancelScope()
 
     async def run(self) -> None:
-        """Until `feed` wants its task, or `stop`. Raises: what `feed` raises; OSError."""
-        looker = _looker()
-        looker.add(self)
+        """Until `feed` wants its task, or `stop`. Raises: what `feed` raises; trio.BrokenResourceError."""
+        early = _early_reader()
+        early.add(self)
         try:
-            with self._scope:
+            with self._waiting:
                 while not self._is_over:
-                    self._has_looked = False
-                    await trio.lowlevel.wait_readable(self._number)
-                    if not self._has_looked:
-                        self.look()
+                    await trio.lowlevel.wait_readable(self._number)  # what woke us was read before it returns
         finally:
             self._is_over = True
-            looker.remove(self)
-        if self._error is not None:
-            raise self._error
+            early.remove(self)
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def look(self) -> None:
-        """Read and hand on, if there is anything. Never raises: what goes wrong is `run`'s to tell."""
+        """Read and hand on, if there is anything. Never raises: what goes wrong is told by `run`."""
         if self._is_over:
             return
         try:
-            data = os.read(self._number, self._max_bytes)
-            self._has_looked = True
+            try:
+                data = os.read(self._number, self._max_bytes)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
             if not self._feed(data):
                 return
-        except BlockingIOError:
-            return
-        except BaseException as error:  # noqa: BLE001 - raised by the task
+        except BaseException as error:  # noqa: BLE001 - `run` raises it, in the task
             self._error = error
         self.stop()
 
     def stop(self) -> None:
-        """Nothing is read from now on; the task goes on."""
+        """Read no more; `run` returns. What was read may have been all the kernel had to tell of: hence the scope."""
         self._is_over = True
-        self._scope.cancel(reason="the task is wanted")
+        self._waiting.cancel(reason="the task is wanted")
 
 
-class _Looker(trio.abc.Instrument):
-    """Looks at every pump once Trio has looked at the sockets. Installed while there are pumps."""
+class _EarlyReader(trio.abc.Instrument):
+    """Lets every pump look, once a pass, when Trio has looked. Installed while there are pumps."""
 
     def __init__(self) -> None:
         self._pumps: tuple[SocketPump, ...] = ()
@@ -118,14 +120,12 @@ class _Looker(trio.abc.Instrument):
             pump.look()
 
 
-_the_looker: trio.lowlevel.RunVar[_Looker] = trio.lowlevel.RunVar("looker")
+_of_this_run: Final[trio.lowlevel.RunVar[_EarlyReader]] = trio.lowlevel.RunVar("early reader")
 
 
-def _looker() -> _Looker:
-    """The one of this run of Trio."""
+def _early_reader() -> _EarlyReader:
     try:
-        return _the_looker.get()
+        return _of_this_run.get()
     except LookupError:
-        looker = _Looker()
-        _the_looker.set(looker)
-        return looker
+        _of_this_run.set(_EarlyReader())
+        return _of_this_run.get()

@@ -135,6 +135,7 @@ class TappedStream(trio.abc.Stream):
     def retire(self) -> None:
         """The link is being left: nothing that happens from now on is a failure."""
         self._retired = True
+        self._on_batch = _to_nobody
 
     def first_bytes(self) -> str:
         """What the peer answered to the upgrade, escaped and cut short."""
@@ -243,9 +244,7 @@ class TappedStream(trio.abc.Stream):
         messages = cutter.feed(data)
         self._last_read_mono_ns = mono_ns
         try:
-            if self._retired:
-                pass
-            elif len(messages) <= _TOGETHER:
+            if len(messages) <= _TOGETHER:
                 if messages:
                     self._on_batch(messages, recv_ns, mono_ns)
             else:
@@ -319,6 +318,10 @@ class TappedStream(trio.abc.Stream):
         raise_this = self.fail(error)
         await trio.lowlevel.checkpoint()
         raise raise_this
+
+
+def _to_nobody(messages: list[bytes], recv_ns: int, mono_ns: int) -> None:
+    """Takes what comes after the link was left."""
 
 
 def _reset(error: BaseException) -> ConnectionLost:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from orderflow.net.pump import SocketPump
+from orderflow.net.pump import PumpedStream, SocketPump
 
 if TYPE_CHECKING:
     from orderflow.net.pump import Feed
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _DEFAULT_BYTES: Final = 65_536
 
 
-class TcpStream(trio.abc.Stream):
+class TcpStream(PumpedStream):
     """A `trio.SocketStream` that waits before it reads.
 
     SocketStream reads first and waits when there was nothing: of a message that is waited for, that is a system call in
@@ -44,13 +44,13 @@ class TcpStream(trio.abc.Stream):
                 raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 
     async def pump(self, feed: Feed, max_bytes: int) -> None:
-        """See `orderflow.net.pump`."""
+        """See `net.pump.pump`."""
         number = await self._number()
-        self._pump = pump = SocketPump(number, feed, max_bytes)
+        if self._pump is not None:
+            raise trio.BusyResourceError("another task is already receiving")
+        self._pump = SocketPump(number, feed, max_bytes)
         try:
-            await pump.run()
-        except OSError as error:
-            raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+            await self._pump.run()
         finally:
             self._pump = None
         if self._stream.socket.fileno() < 0:
@@ -64,7 +64,7 @@ class TcpStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         if self._pump is not None:
-            self._pump.stop()  # the number may soon be another socket's
+            self._pump.stop()  # its number may soon be another socket's
         await self._stream.aclose()
 
     async def _number(self) -> int:

@@ -14,7 +14,7 @@ import trio
 
 from orderflow.core.errors import ConnectFailed
 from orderflow.core.text import escape_text
-from orderflow.net.pump import pump
+from orderflow.net.pump import PumpedStream, pump
 
 if TYPE_CHECKING:
     from orderflow.net.pump import Feed
@@ -39,7 +39,7 @@ async def start_tls(transport: trio.abc.Stream, host: str, context: ssl.SSLConte
     return stream
 
 
-class TlsStream(trio.abc.Stream):
+class TlsStream(PumpedStream):
     """Made by `start_tls`. One task may send while another receives. Errors are those of any Trio stream.
 
     A peer that closes TCP without TLS's farewell is an ordinary end of stream, and so are we: a WebSocket has its own.
@@ -72,34 +72,31 @@ class TlsStream(trio.abc.Stream):
 
         That is what one read of the transport brought (64 KiB): `max_bytes` is not looked at.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        waited = False
-        while True:
-            data, ended = self._decrypt()
-            if self._outgoing.pending:
-                await self._flush_quietly()  # an answer of TLS itself: to a key update, or an alert
-            if data or ended:
-                break
-            await self._fill()
-            waited = True
-        if not waited:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        return data
-
-    async def pump(self, feed: Feed, max_bytes: int) -> None:
-        """See `orderflow.net.pump`. Records are read 64 KiB at a time: `max_bytes` is not looked at."""
-        wanted = self._hand_on(feed)
+        received = b""
 
         def take(data: bytes) -> bool:
-            nonlocal wanted
+            nonlocal received
+            received = data
+            return True
+
+        await self.pump(take, _READ_BYTES)
+        return received
+
+    async def pump(self, feed: Feed, max_bytes: int) -> None:
+        """See `net.pump.pump`."""
+        await trio.lowlevel.checkpoint()
+        is_wanted = self._hand_on(feed)
+
+        def take(data: bytes) -> bool:
+            nonlocal is_wanted
             self._enter(data)
-            wanted = self._hand_on(feed)
-            return wanted or self._outgoing.pending > 0
+            is_wanted = self._hand_on(feed)
+            return is_wanted or self._outgoing.pending > 0
 
         while True:
             if self._outgoing.pending:
                 await self._flush_quietly()  # an answer of TLS itself: to a key update, or an alert
-            if wanted:
+            if is_wanted:
                 return
             await pump(self._transport, take, _READ_BYTES)
 
@@ -142,6 +139,7 @@ class TlsStream(trio.abc.Stream):
         return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), ended
 
     def _hand_on(self, feed: Feed) -> bool:
+        """What has arrived, and the end. Returns: whether `feed` wants its task."""
         data, ended = self._decrypt()
         if data and feed(data):
             return True
