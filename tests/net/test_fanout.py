@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orderflow.core.errors import FeedOverrun
 from orderflow.core.types import Event, TimerDue
-from orderflow.net.fanout import DropOldest, EventQueue, Latest
+from orderflow.net.fanout import DropOldest, EventQueue, Latest, QueueStatistics
 
 
 def events(count: int, start: int = 0) -> list[Event]:
@@ -48,6 +48,23 @@ async def test_what_a_link_says_of_itself_always_gets_in() -> None:
         queue.put_nowait(events(1))
     assert len(await queue.receive()) == 1
     assert len(await queue.receive()) == 4
+
+
+async def test_what_is_counted_of_events() -> None:
+    queue = EventQueue(3)
+    assert queue.statistics() == QueueStatistics(depth=0, peak=0, overruns=0)
+    queue.put_nowait(events(1))
+    queue.put_nowait(events(1, 1))
+    assert queue.statistics() == QueueStatistics(depth=2, peak=2, overruns=0)
+    await queue.receive()
+    assert queue.statistics() == QueueStatistics(depth=1, peak=2, overruns=0)
+    queue.put_control(events(9, 2))
+    for count in (1, 2):
+        with pytest.raises(FeedOverrun):
+            queue.put_nowait(events(1))
+        assert queue.statistics() == QueueStatistics(depth=10, peak=2, overruns=count)
+    assert queue.take_all() == events(10, 1)
+    assert queue.statistics() == QueueStatistics(depth=0, peak=2, overruns=2)
 
 
 async def test_events_are_handed_over_at_once_but_never_past_others() -> None:
@@ -172,6 +189,29 @@ async def test_a_reader_waits_for_the_first_item(autojump_clock: trio.testing.Mo
         await trio.testing.wait_all_tasks_blocked()
         queue.close()
     assert got == [0, 1, 2]
+
+
+def test_what_waits_what_waited_at_most_and_what_was_dropped() -> None:
+    queue: DropOldest[int] = DropOldest(3)
+    assert queue.statistics() == QueueStatistics(depth=0, peak=0, overruns=0)
+    for number in range(2):
+        queue.put(number)
+    assert queue.receive_more(1) == [0]
+    assert queue.statistics() == QueueStatistics(depth=1, peak=2, overruns=0)
+    for number in range(2, 6):
+        queue.put(number)
+    assert queue.statistics() == QueueStatistics(depth=3, peak=3, overruns=2)
+    assert queue.receive_more(2) == [3, 4]
+    assert queue.receive_more(2) == [5]
+    assert queue.receive_more(2) == []
+    assert queue.statistics() == QueueStatistics(depth=0, peak=3, overruns=2)
+
+
+async def test_every_read_lets_others_run_and_can_be_cancelled() -> None:
+    queue: DropOldest[int] = DropOldest(3)
+    queue.put(1)
+    with trio.testing.assert_checkpoints():
+        await queue.receive()
 
 
 async def test_a_cancelled_read_loses_nothing() -> None:
