@@ -117,14 +117,15 @@ def test_the_depth_is_what_was_put_and_not_taken(steps: list[int | None], limit:
 # --- latest
 
 
-async def test_only_the_newest_value_is_kept() -> None:
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+async def test_only_the_newest_value_is_kept(count: int) -> None:
     latest: Latest[int] = Latest()
-    for number in range(5):
+    for number in range(count):
         latest.put(number)
-    assert await latest.receiver.receive() == 4
-    latest.put(5)
+    assert await latest.receiver.receive() == count - 1
+    latest.put(count)
     latest.close()
-    assert [value async for value in latest.receiver] == [5]
+    assert [value async for value in latest.receiver] == [count]
 
 
 async def test_a_waiting_reader_gets_the_value_at_once(autojump_clock: trio.testing.MockClock) -> None:
