@@ -63,11 +63,14 @@ class Configs(Generic[C_co]):
 
 
 def masked(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The table with the values of keys that sound like secrets replaced by `***`."""
-    return {
-        key: MASK if is_sensitive(key) else masked(value) if isinstance(value, dict) else value
-        for key, value in table.items()
-    }
+    """The table with the values of keys that sound like secrets replaced by `***`, at any depth."""
+    return {key: MASK if is_sensitive(str(key)) else _masked_value(value) for key, value in table.items()}
+
+
+def _masked_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return masked(value)
+    return type(value)(map(_masked_value, value)) if isinstance(value, (list, tuple)) else value
 
 
 def is_sensitive(key: str) -> bool:
@@ -104,7 +107,7 @@ def build_configs(
 def _override_tables(plugin: str, key: str, value: object) -> tuple[dict[str, Mapping[str, Any]], list[Problem]]:
     """Override tables by normal name (`BTCUSDT`, `spot:BTCUSDT`)."""
     if not isinstance(value, dict):
-        return {}, [_setting(plugin, key, f"got {show(value)}, expected a table by symbol")]
+        return {}, [_setting(plugin, key, f"got {_shown(OVERRIDES, value)}, expected a table by symbol")]
     tables: dict[str, Mapping[str, Any]] = {}
     problems: list[Problem] = []
     for name, own in value.items():
@@ -115,7 +118,7 @@ def _override_tables(plugin: str, key: str, value: object) -> tuple[dict[str, Ma
             problems.append(_setting(plugin, path, escape_text(str(exc))))
             continue
         if not isinstance(own, dict):
-            problems.append(_setting(plugin, path, f"got {show(own)}, expected a table of settings"))
+            problems.append(_setting(plugin, path, f"got {_shown(name, own)}, expected a table of settings"))
         elif symbol in tables:
             problems.append(_setting(plugin, path, f"{symbol} is given twice"))
         else:
@@ -183,7 +186,7 @@ def _finite(value: object) -> bool:
 
 
 def _shown(key: object, value: object) -> str:
-    return MASK if is_sensitive(str(key)) else show(value)
+    return MASK if is_sensitive(str(key)) else show(_masked_value(value))
 
 
 def _expected(what: str, kind: object) -> str:

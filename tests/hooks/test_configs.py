@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from orderflow.core.types import Category, InstrumentId, Severity
-from orderflow.hooks.configs import Configs, PluginConfig, build_configs
+from orderflow.hooks.configs import Configs, PluginConfig, build_configs, is_sensitive
 from orderflow.hooks.thresholds import Above, Below
 
 SPOT = InstrumentId(Category.SPOT, "BTCUSDT")
@@ -130,6 +130,53 @@ def test_a_value_whose_name_sounds_like_a_secret_is_never_shown() -> None:
     shown = build({"url": "u", "api_token": "tellnoone", "symbols": {"BTCUSDT": {"url": "v"}}}, Needy).table()
     assert "tellnoone" not in str(shown)
     assert shown["symbols"]["BTCUSDT"] == {"url": "v", "api_token": "***"}
+
+
+@pytest.mark.parametrize(
+    "key", ["SECRET_of", "api_token", "password", "the_passphrase", "credentials", "Key", "webhook_url"]
+)
+def test_names_that_sound_like_a_secret(key: str) -> None:
+    assert is_sensitive(key)
+    assert not is_sensitive(key[:2])
+
+
+class Account(PluginConfig, frozen=True):
+    name: str = ""
+    token: str = ""
+    limit: float = 0.0
+
+
+class Deep(PluginConfig, frozen=True):
+    account: Account = Account()
+    accounts: tuple[Account, ...] = ()
+    plain: tuple[int, ...] = ()
+
+
+def test_secrets_are_masked_at_any_depth() -> None:
+    account = {"name": "me", "token": "tellnoone"}
+    shown = build({"account": account, "accounts": [account, account], "plain": [1, 2]}, Deep).table()
+    masked = {"name": "me", "token": "***", "limit": 0.0}
+    assert shown == {"account": masked, "accounts": (masked, masked), "plain": (1, 2)}
+
+
+WRONG = {"token": "tellnoone", "limit": "much"}
+
+
+@pytest.mark.parametrize(
+    "table", [{"account": WRONG}, {"accounts": [WRONG]}, {"symbols": {"BTCUSDT": {"account": WRONG}}}]
+)
+def test_a_secret_beside_a_wrong_value_is_not_shown(table: dict[str, Any]) -> None:
+    (text,) = complaints(table, Deep)
+    assert "tellnoone" not in text
+    assert "'token': '***', 'limit': 'much'" in text
+    assert text.endswith("expected float")
+
+
+@pytest.mark.parametrize("symbols", [[WRONG], {"BTCUSDT": [WRONG]}])
+def test_a_secret_in_the_wrong_place_is_not_shown(symbols: Any) -> None:
+    (text,) = complaints({"symbols": symbols}, Deep)
+    assert "tellnoone" not in text
+    assert "'token': '***'" in text
 
 
 class High(Above, frozen=True, kw_only=True):
