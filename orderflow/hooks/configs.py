@@ -118,7 +118,7 @@ def _override_tables(plugin: str, key: str, value: object) -> tuple[dict[str, Ma
             problems.append(_setting(plugin, path, escape_text(str(exc))))
             continue
         if not isinstance(own, dict):
-            problems.append(_setting(plugin, path, f"got {_shown(name, own)}, expected a table of settings"))
+            problems.append(_setting(plugin, path, f"got {_shown(OVERRIDES, own)}, expected a table of settings"))
         elif symbol in tables:
             problems.append(_setting(plugin, path, f"{symbol} is given twice"))
         else:
