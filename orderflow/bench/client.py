@@ -12,6 +12,7 @@ import os
 import random
 import sys
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -19,6 +20,7 @@ import trio
 
 from orderflow.bench.memory import resident_mb
 from orderflow.bench.peers import run_bare, run_least, run_plain
+from orderflow.bench.profiled import PROFILED, run_profiled
 from orderflow.bench.ratios import BUSY, OURS
 from orderflow.bench.subject import FIRST_U, INSTRUMENT
 from orderflow.core.engine import Engine
@@ -97,6 +99,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         resident_mb: at the end; peak_mb: at most until then.
         recorded: what a recording cost, when there was one.
         queue_peak: most events that ever waited for the book task; lag_s: the latest the event loop came to its beat.
+        steps: nanoseconds of each step of each delta, of the profiled client.
         error: why it did not get to the end.
     """
 
@@ -110,6 +113,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     recorded: Recorded | None = None
     queue_peak: int = 0
     lag_s: float = 0.0
+    steps: dict[str, list[int]] = {}
     error: str = ""
 
 
@@ -122,6 +126,7 @@ class Sheet:
         self.recorded: Recorded | None = None
         self.queue_peak = 0
         self.lag_s = 0.0
+        self.steps: defaultdict[str, list[int]] = defaultdict(list)
         self._began: tuple[float, float, int] | None = None
         self._ended: tuple[float, float, int] = (0.0, 0.0, 0)
 
@@ -157,6 +162,7 @@ class Sheet:
             recorded=self.recorded,
             queue_peak=self.queue_peak,
             lag_s=self.lag_s,
+            steps=self.steps,
             error=error,
         )
 
@@ -248,6 +254,7 @@ CLIENTS: Final[Mapping[str, Client]] = {
     "trio-websocket": run_bare,
     "trio": run_least,
     "program": _run_program,
+    PROFILED: run_profiled,
 }
 """Name -> client; what is not among them is a rival."""
 

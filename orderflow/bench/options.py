@@ -13,6 +13,7 @@ STAGES: Final = {
     "tick": "one metrics tick, alone and with the bundled plugins",
     "flood": "socket to book over loopback as fast as it goes, beside a plain trio-websocket client",
     "paced": "socket to book at a fixed rate: latency from the scheduled send time",
+    "profile": "where the time goes: the way of a message step by step, by itself and in a flood",
     "tls": "flood and paced over wss://, with an authority made for the run",
     "memory": "resident memory of `orderflow run`",
     "startup": "exec to first live book, `orderflow --help`, imports",
@@ -21,7 +22,7 @@ STAGES: Final = {
     "record": "what recording a run costs at 5,000 messages/s, beside the same run without",
     "replay": "a recording through books, metrics, plugins and alerts, beside decoding alone",
 }
-QUICK_STAGES: Final = tuple(name for name in STAGES if name not in ("tls", "cost", "scale", "record"))
+QUICK_STAGES: Final = tuple(name for name in STAGES if name not in ("profile", "tls", "cost", "scale", "record"))
 PEER_STAGES: Final = ("flood", "paced", "tls")
 """Those in which clients are compared."""
 DEPTHS: Final = (50, 200, 1000)
@@ -30,7 +31,7 @@ DEPTHS: Final = (50, 200, 1000)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options. Everything is measured by default, which takes a few minutes; `--quick` takes well under one."""
     add = parser.add_argument
-    add("--quick", action="store_true", help="short rounds at depth 50, no tls, cost, scale, record")
+    add("--quick", action="store_true", help="short rounds at depth 50, no profile, tls, cost, scale, record")
     add("--only", nargs="+", choices=tuple(STAGES), metavar="STAGE", help="some of: " + ", ".join(STAGES))
     add("--depth", type=int, nargs="+", choices=DEPTHS, metavar="N", help="book depths (default: 50 200 1000)")
     add("--rate", type=float, metavar="N", help="messages/s when cold or paced (default: 500; paced also 50 and 5000)")

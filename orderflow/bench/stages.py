@@ -39,6 +39,7 @@ class Bench:
             "tick": self._tick,
             "flood": self._flood,
             "paced": self._paced,
+            "profile": self._profile,
             "tls": self._tls,
             "memory": self._memory,
             "startup": self._startup,
@@ -132,6 +133,11 @@ class Bench:
         from orderflow.bench.loopback import measure_paced
 
         return [figure for depth in self._plan.depths for figure in measure_paced(self._plan, depth)]
+
+    def _profile(self) -> list[Figure]:
+        from orderflow.bench.profile import measure_profile
+
+        return measure_profile(self._plan)
 
     def _tls(self) -> list[Figure]:
         from orderflow.bench.loopback import measure_tls
