@@ -9,7 +9,9 @@ import pytest
 
 from orderflow.core.types import Alert, AlertKind, Severity
 from orderflow.hooks.contain import Limits
-from orderflow.hooks.host import PluginHost
+from orderflow.hooks.discovery import Origin, Source
+from orderflow.hooks.host import Failure, PluginHost
+from orderflow.hooks.loading import build, load
 from orderflow.hooks.records import PluginState, PluginStatistics
 from orderflow.hooks.samples import make_tick, sample_changes, sample_private, sample_start, sample_summary
 from orderflow.hooks.setup import set_up
@@ -352,10 +354,116 @@ def test_the_same_complaint_is_made_once(folder: Path, caplog: pytest.LogCapture
     assert len(caplog.records) == 2
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+
+def test_what_is_said_of_a_plugin_that_fails(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    host = host_with(folder, tick_hook("raise ValueError('no')"), max_failures=2)
+    for _ in range(2):
+        host.tick(TICK)
+    path = folder / "a_bad.py"
+    line = path.read_text().splitlines().index("        raise ValueError('no')") + 1
+    error = f"ValueError: no (line {line})"
+    why = f"orderflow_tick failed 2 times in a row, last: {error}"
+    assert said(caplog) == [
+        ("WARNING", f"plugin a_bad ({path}): orderflow_tick failed: {error}"),
+        ("ERROR", f"plugin a_bad ({path}) disabled: {why}"),
+    ]
+    assert host.notes() == (f"plugin a_bad disabled: {why}",)
+
+
+def test_what_is_said_of_a_plugin_that_is_slow_and_of_a_flood(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    flood = "return [notice(tick, 'r', 'm')] * 9"
+    host = host_with(
+        folder,
+        tick_hook("self.clock.now += len(self.seen) + 0.03", "self.seen.append(1)", flood),
+        clock,
+        max_alerts_per_call=3,
+    )
+    instance(host, "a_bad").clock = clock
+    for _ in range(2):
+        host.tick(TICK)
+    path = folder / "a_bad.py"
+    assert said(caplog) == [
+        ("WARNING", f"plugin a_bad ({path}): orderflow_tick returned more than 3 alerts; the rest is dropped"),
+        ("WARNING", f"plugin a_bad ({path}): orderflow_tick took 30 ms; the budget is 20 ms"),
+        ("ERROR", f"plugin a_bad ({path}) disabled: orderflow_tick took 1030 ms; the limit is 1000 ms"),
+    ]
+    bad = one(host, "a_bad")
+    assert (bad.calls, bad.dropped, bad.over_budget, bad.alerts) == (2, 2, 2, 6)
+    assert bad.total_s == pytest.approx(1.06)
+
+
+def test_a_call_that_disables_by_its_time_and_fails_too_is_told_once(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    host = host_with(folder, tick_hook("self.clock.now += 2", "raise ValueError('no')"), clock, max_failures=1)
+    instance(host, "a_bad").clock = clock
+    host.tick(TICK)
+    assert [level for level, _ in said(caplog)] == ["WARNING", "ERROR", "WARNING"]
+    bad = one(host, "a_bad")
+    assert bad.last_error == "orderflow_tick took 2000 ms; the limit is 1000 ms"
+    assert bad.failures == 1
+
+
+def test_whoever_wants_to_hear_of_failures_gets_the_exception_itself(folder: Path) -> None:
+    heard: list[Failure] = []
+    write_plugin(folder, "bad", tick_hook("raise ValueError('no')"))
+    host = PluginHost(on_failure=heard.append)
+    host.add(load(Source(name="bad", origin=Origin.FOLDER, path=str(folder / "bad.py"))))
+    host.tick(TICK)
+    ((plugin, hook, error),) = heard
+    assert (plugin, hook, str(error)) == ("bad", "orderflow_tick", "no")
+    assert isinstance(error, ValueError)
+    assert one(host, "bad").failures == 1
+
+
+def test_a_closed_host_calls_nobody(folder: Path) -> None:
+    write_plugin(folder, "good")
+    host = set_up(choose(("good",), folder), None).host
+    host.close()
+    assert host.tick(TICK) == []
+    assert one(host, "good").state is PluginState.ACTIVE
+    assert host.notes() == ()
+
+
+def test_plugins_that_are_refused_are_listed_behind_the_others(folder: Path) -> None:
+    write_plugin(folder, "bad", text="x = 1\n")
+    write_plugin(folder, "good")
+    setup = set_up(choose(("bad", "good", "goood"), folder), None)
+    plugins = setup.host.statistics().plugins
+    assert [(plugin.name, plugin.state) for plugin in plugins] == [
+        ("good", PluginState.ACTIVE),
+        ("goood", PluginState.REFUSED),
+        ("bad", PluginState.REFUSED),
+    ]
+    assert (plugins[1].version, plugins[1].hooks, plugins[1].config, plugins[1].where) == ("", (), {}, "")
+    assert plugins[2].last_error == "; ".join(map(str, setup.problems[1:]))
+    assert setup.host.notes() == tuple(f"plugin {plugin.name} refused: {plugin.last_error}" for plugin in plugins[1:])
+
+
+def test_steps_of_loading_are_marked_while_they_run() -> None:
+    host = PluginHost(clock=Clock())
+    with host.marking() as mark:
+        assert host.current_call is None
+        mark("whale", "import")
+        assert host.current_call == ("whale", "import", 100.0)
+    assert host.current_call is None
+
+
+def test_a_plugin_is_listed_with_what_it_is(folder: Path) -> None:
+    path = write_plugin(folder, "whale", "version = '1.5'\n" + tick_hook("pass"))
+    host = set_up(choose(("whale",), folder, tables={"whale": {"limit": 2}}), None).host
+    whale = one(host, "whale")
+    assert (whale.version, whale.hooks, whale.config) == ("1.5", ("orderflow_tick",), {"limit": 2.0})
+    assert (whale.where, whale.origin, whale.isolated) == (str(path), Origin.FOLDER, False)
+
+
 def test_a_name_is_taken_once() -> None:
     host = PluginHost(Limits())
-    from orderflow.hooks.discovery import Origin, Source
-    from orderflow.hooks.loading import build
 
     class Plugin:
         from orderflow.api import PluginConfig as Config
