@@ -70,7 +70,6 @@ class SocketPump:
                 while not self._is_over:
                     await trio.lowlevel.wait_readable(self._number)  # what woke us was read before it returns
         finally:
-            self._is_over = True
             early.remove(self)
         error, self._error = self._error, None
         if error is not None:

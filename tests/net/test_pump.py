@@ -69,6 +69,14 @@ class TestSockets:
         assert await stream.receive_some() == b"not pumped"
         assert len(feed.taken) == 3
 
+    async def test_a_stream_that_can_pump_does(self, streams: Streams) -> None:
+        stream, peer = streams
+        feed = Feed()
+        peer.sendall(b"12!")
+        with trio.fail_after(5):
+            await pump(stream, feed, 2)
+        assert feed.taken == [b"12", b"!"]
+
     async def test_no_more_is_read_than_asked_for(self, streams: Streams) -> None:
         stream, peer = streams
         feed = Feed()
