@@ -236,6 +236,15 @@ def functions_at(file: Path, first_line: int) -> list[FunctionType]:
     ]
 
 
+def compiles(target: Target, mutant: Mutant) -> bool:
+    """Not when it takes away what a `nonlocal` refers to."""
+    try:
+        target.code(mutant)
+    except SyntaxError:
+        return False
+    return True
+
+
 def can_exchange(target: Target, mutant: Mutant) -> bool:
     """Whether the mutant's function can get its code at run time: not when a closure would lose or gain a variable."""
     if mutant.function is None:
@@ -399,7 +408,8 @@ def main() -> None:
         importlib.import_module(name)
     began = time.monotonic()
     target = Target.of(args.module)
-    chosen = [it for it in list(mutants(target.tree))[:: args.every] if not args.lines or it.line in args.lines]
+    every = [mutant for mutant in mutants(target.tree) if compiles(target, mutant)]
+    chosen = [mutant for mutant in every[:: args.every] if not args.lines or mutant.line in args.lines]
     verdicts = judge(target, chosen, args.tests, args.jobs, twice=True)
     judge_survivors(target, chosen, verdicts, args.then, args.jobs)
     for mutant, verdict in zip(chosen, verdicts, strict=True):
