@@ -39,7 +39,7 @@ class TcpStream(PumpedStream):
             try:
                 return os.read(number, max_bytes)
             except BlockingIOError:
-                continue  # woken for nothing
+                pass  # woken for nothing
             except OSError as error:
                 raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 

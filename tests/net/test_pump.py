@@ -77,6 +77,15 @@ class TestSockets:
             await pump(stream, feed, 2)
         assert feed.taken == [b"12", b"!"]
 
+    async def test_it_can_be_pumped_again(self, streams: Streams) -> None:
+        stream, peer = streams
+        feed = Feed()
+        for piece in (b"1!", b"2!"):
+            peer.sendall(piece)
+            with trio.fail_after(5):
+                await stream.pump(feed, 100)
+        assert feed.taken == [b"1!", b"2!"]
+
     async def test_no_more_is_read_than_asked_for(self, streams: Streams) -> None:
         stream, peer = streams
         feed = Feed()
@@ -184,8 +193,10 @@ class TestSockets:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.pump, feed, 100)
             await trio.testing.wait_all_tasks_blocked()
+            running = stream._pump
             with pytest.raises(trio.BusyResourceError):
                 await stream.pump(Feed(), 100)
+            assert stream._pump is running  # or nobody could stop it
             with pytest.raises(trio.BusyResourceError):
                 await stream.receive_some()
             peer.sendall(b"mine!")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
 
 from orderflow.net.tcp import TcpStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.socket
 
@@ -52,3 +57,35 @@ async def test_a_reset_breaks_the_stream() -> None:
         with pytest.raises(trio.BrokenResourceError) as caught:
             await stream.receive_some()
         assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+
+async def test_woken_for_nothing_it_waits_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Callable[[int, int], bytes]] = [nothing_there, nothing_there, os.read]
+    stream, peer = await make_streams()
+    async with stream, peer:
+        await peer.send_all(b"there")
+        monkeypatch.setattr("orderflow.net.tcp.os", Reads(reads))
+        assert await stream.receive_some(10) == b"there"
+    assert not reads
+
+
+def nothing_there(number: int, max_bytes: int) -> bytes:
+    raise BlockingIOError
+
+
+class Reads:
+    """`os` with these reads, one after the other."""
+
+    def __init__(self, reads: list[Callable[[int, int], bytes]]) -> None:
+        self._reads = reads
+
+    def read(self, number: int, max_bytes: int) -> bytes:
+        return self._reads.pop(0)(number, max_bytes)
+
+
+async def test_a_closed_stream_lets_others_run_before_it_says_so() -> None:
+    stream, peer = await make_streams()
+    await peer.aclose()
+    await stream.aclose()
+    with trio.testing.assert_checkpoints(), pytest.raises(trio.ClosedResourceError):
+        await stream.receive_some()
