@@ -121,13 +121,15 @@ class TlsStream(PumpedStream):
         """(what has arrived, whether the stream has ended). An error waits until what came before it was fetched."""
         pieces: list[bytes] = []
         ended = False
-        read, keep = self._ssl.read, pieces.append
+        read, keep, incoming = self._ssl.read, pieces.append, self._incoming
         try:
             while self._over is None:
                 if not (piece := read(_RECORD_BYTES)):
                     ended = True
                     break
                 keep(piece)
+                if not incoming.pending:  # asking for more would cost an exception
+                    break
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:

@@ -88,6 +88,38 @@ async def test_all_records_that_have_arrived_come_with_one_read(version: ssl.TLS
         assert pair.transport.reads == before + 1
 
 
+class CountedReads:
+    """Of an SSLObject."""
+
+    def __init__(self, ssl_object: ssl.SSLObject) -> None:
+        self._ssl = ssl_object
+        self.count = 0
+
+    def read(self, length: int) -> bytes:
+        self.count += 1
+        return self._ssl.read(length)
+
+
+async def test_a_record_that_came_alone_is_decrypted_with_one_call() -> None:
+    """Another would say by an exception that there is nothing more, which costs more than the record."""
+    async with tls_pair(client_context()) as pair:
+        await pair.server.send_all(b"tickets")
+        await pair.client.receive_some()
+        reads = CountedReads(pair.client._ssl)
+        pair.client._ssl = reads  # type: ignore[assignment]
+        await pair.server.send_all(b"alone")
+        received: list[bytes] = []
+
+        def take(data: bytes) -> bool:
+            received.append(data)
+            return True
+
+        pair.client._enter(bytes(await pair.transport.receive_some(65_536)))
+        assert pair.client._hand_on(take)
+        assert received == [b"alone"]
+        assert reads.count == 1
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.binary(max_size=40_000), max_size=5), st.integers(1, 70_000))
 def test_both_directions_carry_everything(pieces: list[bytes], max_bytes: int) -> None:
