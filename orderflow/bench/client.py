@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from orderflow.core.types import Event, LinkChanged
+    from orderflow.net.ws import Dial
 
     Client = Callable[["Job", "Sheet", ssl.SSLContext | None], Awaitable[None]]
     Apply = Callable[[list[Event]], None]
@@ -169,23 +170,47 @@ class Sheet:
 
 async def run_orderflow(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> None:
     """Everything between the socket and the book, as `app.Monitor` puts it together."""
+    gc.freeze()  # as the program does
+    await keep_book(job, sheet, context)
+
+
+async def keep_book(
+    job: Job,
+    sheet: Sheet,
+    context: ssl.SSLContext | None,
+    *,
+    dial: Dial | None = None,
+    policy: LinkPolicy | None = None,
+    straight: bool = True,
+) -> None:
+    """The whole path until the last message is in the book.
+
+    Args: dial: as of `Feed`; straight: events that nothing is before go to the book without the book task's turn.
+    Raises: RuntimeError when a message was lost.
+    """
     engine = Engine([(INSTRUMENT, job.depth)], clock=time.monotonic_ns)
     queue = EventQueue(QueuePolicy().events)
     retry = RetryPolicy()
     books = [(INSTRUMENT, job.depth)]
-    feed = Feed("bench", job.url, INSTRUMENT.category, books, queue, LinkPolicy(), ssl_context=context)
-    book = engine.books[INSTRUMENT]
+    feed = Feed(
+        "bench", job.url, INSTRUMENT.category, books, queue, policy or LinkPolicy(), ssl_context=context, dial=dial
+    )
     done = trio.Event()
-    apply = _stamping(engine, job.last_u, sheet, done) if job.stamp else _applying(engine, job.last_u, sheet, done)
-    gc.freeze()  # as the program does
+    apply = applier(job, engine, sheet, done)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(feed.run, retry, AttemptBudget(retry), _ignore, random.random)
-        nursery.start_soon(_run_books, queue, apply)
+        nursery.start_soon(_run_books, queue, apply, straight)
         await done.wait()
         nursery.cancel_scope.cancel(reason="every message is in the book")
+    sheet.queue_peak = queue.statistics().peak
+    hand_in(job, engine, sheet)
+
+
+def hand_in(job: Job, engine: Engine, sheet: Sheet) -> None:
+    """The engine's book, at the end. Raises: RuntimeError when a message was lost."""
+    book = engine.books[INSTRUMENT]
     if book.counters.gaps or book.counters.snapshots != 1:
         raise RuntimeError(f"not one unbroken chain: {book.counters.freeze()}")
-    sheet.queue_peak = queue.statistics().peak
     sheet.keep(book.levels.top_bids(job.depth), book.levels.top_asks(job.depth))
 
 
@@ -197,11 +222,17 @@ async def run_busy(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> No
         nursery.cancel_scope.cancel(reason="every message is in the book")
 
 
-async def _run_books(queue: EventQueue, apply: Apply) -> None:
+async def _run_books(queue: EventQueue, apply: Apply, straight: bool) -> None:
     """The book task of the program."""
-    queue.hand_to(apply)
+    if straight:
+        queue.hand_to(apply)
     while True:
         apply(await queue.receive())
+
+
+def applier(job: Job, engine: Engine, sheet: Sheet, done: trio.Event) -> Apply:
+    """What takes the events of one socket read, notes what the job wants to know and sets `done` behind the last."""
+    return (_stamping if job.stamp else _applying)(engine, job.last_u, sheet, done)
 
 
 def _applying(engine: Engine, last_u: int, sheet: Sheet, done: trio.Event) -> Apply:
@@ -259,13 +290,13 @@ CLIENTS: Final[Mapping[str, Client]] = {
 """Name -> client; what is not among them is a rival."""
 
 
-async def run_job(job: Job) -> Outcome:
-    """Run one client to its last message; what goes wrong is told in the outcome."""
+async def run_job(job: Job, client: Client | None = None) -> Outcome:
+    """Run one client, by its name unless it is given, to its last message; what goes wrong is told in the outcome."""
     sheet = Sheet()
     context = make_ssl_context(job.ca_file) if job.ca_file else None
     try:
         with trio.fail_after(job.timeout_s):
-            await CLIENTS[job.client](job, sheet, context)
+            await (client or CLIENTS[job.client])(job, sheet, context)
     except trio.TooSlowError:
         return sheet.outcome(f"not done after {job.timeout_s:g} s")
     except Exception as exc:  # noqa: BLE001 - the border of a process: its parent reports it

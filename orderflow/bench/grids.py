@@ -101,6 +101,8 @@ def closing_lines(report: Report) -> list[str]:
     lines = []
     if any(figure.stage in (*PEER_STAGES, "scale") for figure in report.figures):
         lines.append("every client ended with the server's books, level by level; no message was lost")
+    if any(figure.stage == "choices" for figure in report.figures):
+        lines.append("every way of a choice ended with the same book, or read the same in each message")
     unknown = [verdict.limit.title for verdict in report.verdicts if verdict.measured is None]
     if unknown:
         lines.append(f"limits not measured: {'; '.join(unknown)}")

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
+import trio
 
 from orderflow.bench.certificate import HOST, papers
-from orderflow.bench.client import CLIENTS, Job, Outcome
+from orderflow.bench.client import CLIENTS, Job, Outcome, run_job
 from orderflow.bench.ratios import BUSY
 from orderflow.bench.results import Figure, Spread, single, spread
 from orderflow.bench.server import Listening, Orders, Report
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from orderflow.bench.certificate import Papers
+    from orderflow.bench.client import Client
     from orderflow.bench.plan import Plan
 
 _MARGIN_S: Final = 20.0
@@ -65,24 +67,40 @@ class Server:
         record_into: str = "",
     ) -> Run:
         """Let one client have `count` messages; rate 0 is a flood. The rest: see `Job`. Raises: LoopbackError."""
-        lasts_s = (count / rate if rate else count / _SLOWEST) + idle_s
+        job = self._job(
+            client, count, rate, interval_s=interval_s, idle_s=idle_s, record_into=record_into, topics=len(symbols) or 1
+        )
+        if symbols:
+            job = msgspec.structs.replace(job, symbols=symbols)
+        return self._judged(client, _run_client(job, python))
+
+    def run_here(self, name: str, client: Client, count: int, rate: float) -> Run:
+        """The same in this process, for what takes turns in it. Raises: LoopbackError."""
+        outcome = trio.run(run_job, self._job(name, count, rate), client)
+        if outcome.error:
+            raise LoopbackError(f"{name}: {outcome.error}")
+        return self._judged(name, outcome)
+
+    def _job(
+        self, client: str, count: int, rate: float, *, interval_s: float = 1.0, idle_s: float = 0.0,
+        record_into: str = "", topics: int = 1,
+    ) -> Job:  # fmt: skip
         scheme = "wss" if self._ca_file else "ws"
-        topics = len(symbols) or 1
-        job = Job(
+        return Job(
             client=client,
             url=f"{scheme}://{HOST}:{self._port}/v5/public/linear?count={count}&rate={rate:g}&topics={topics}",
             depth=self._depth,
             count=count,
             stamp=bool(rate),
-            timeout_s=lasts_s + _MARGIN_S,
+            timeout_s=(count / rate if rate else count / _SLOWEST) + idle_s + _MARGIN_S,
             ca_file=self._ca_file,
             interval_s=interval_s,
             idle_s=idle_s,
             record_into=record_into,
         )
-        if symbols:
-            job = msgspec.structs.replace(job, symbols=symbols)
-        outcome = _run_client(job, python)
+
+    def _judged(self, client: str, outcome: Outcome) -> Run:
+        """Raises: LoopbackError when messages were lost or the book is not ours."""
         report = msgspec.json.decode(self._line(), type=Report)
         fault = find_fault(outcome, report)
         if fault:

@@ -21,15 +21,18 @@ STAGES: Final = {
     "scale": "the whole program with many symbols: ticks beside the feed, processor share, nothing lost",
     "record": "what recording a run costs at 5,000 messages/s, beside the same run without",
     "replay": "a recording through books, metrics, plugins and alerts, beside decoding alone",
+    "choices": "what shaped the program: our way of something beside other ways, in turns (only with --only)",
 }
-QUICK_STAGES: Final = tuple(name for name in STAGES if name not in ("profile", "tls", "cost", "scale", "record"))
+DEFAULT_STAGES: Final = tuple(name for name in STAGES if name != "choices")
+"""Of a run without `--only`; the last one says why things are as they are, not how fast they are."""
+QUICK_STAGES: Final = tuple(name for name in DEFAULT_STAGES if name not in ("profile", "tls", "cost", "scale", "record"))
 PEER_STAGES: Final = ("flood", "paced", "tls")
 """Those in which clients are compared."""
 DEPTHS: Final = (50, 200, 1000)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options. Everything is measured by default, which takes a few minutes; `--quick` takes well under one."""
+    """Add the options. By default all but `choices` is measured, in a few minutes; with `--quick` in well under one."""
     add = parser.add_argument
     add("--quick", action="store_true", help="short rounds at depth 50, no profile, tls, cost, scale, record")
     add("--only", nargs="+", choices=tuple(STAGES), metavar="STAGE", help="some of: " + ", ".join(STAGES))

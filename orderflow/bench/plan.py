@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from orderflow.bench.client import COMPARED
-from orderflow.bench.options import DEPTHS, PEER_STAGES, QUICK_STAGES, STAGES
+from orderflow.bench.options import DEFAULT_STAGES, DEPTHS, PEER_STAGES, QUICK_STAGES, STAGES
 from orderflow.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         peers_python: the interpreter of the rivals among them; "" is ours.
     """
 
-    stages: tuple[str, ...] = tuple(STAGES)
+    stages: tuple[str, ...] = DEFAULT_STAGES
     depths: tuple[int, ...] = DEPTHS
     rate: float = 500.0
     rates: tuple[float, ...] = (50.0, 500.0, 5000.0)
@@ -44,11 +44,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     crowd: int = 200  # symbols, plugins, ... of which the cost of one is worked out
     scale_s: float = 3.0  # how long many symbols are fed
     replay: int = 50_000  # messages of the recording that is replayed
+    turns: int = 9  # of each way of a choice, in a round
+    turn: int = 1000  # messages of such a turn
 
 
 QUICK = Plan(
     stages=QUICK_STAGES, depths=(50,), rates=(500.0,), windows=150, hot=2000, cold=100, ticks=100, flood=20_000,
     paced_s=1.0, watch_s=1.0, starts=2, crowd=50, scale_s=1.0, replay=15_000,
+    turns=5, turn=500,
 )  # fmt: skip
 
 

@@ -1,4 +1,7 @@
-"""How many times better one figure is than another of the same run: clients against each other, ticks against none."""
+"""How many times better one figure is than another of the same run.
+
+Clients are held against each other, ticks against none, and other ways of doing something against ours.
+"""
 
 from __future__ import annotations
 
@@ -74,14 +77,14 @@ def find_ratios(figures: Sequence[Figure], goals: Sequence[Goal] = GOALS) -> lis
     """Every comparison there is in these figures, in their order."""
     ratios = []
     for figure in figures:
-        for ours, statistics in _compared_with(figure):
+        for ours, statistics in _compared_with(figure, figures):
             mine = _find(figures, figure, ours)
             if mine is not None:
                 ratios += [_ratio(mine, figure, statistic, goals) for statistic in statistics]
     return ratios
 
 
-def _compared_with(figure: Figure) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _compared_with(figure: Figure, figures: Sequence[Figure]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(case, statistics) of what this figure is held against."""
     if figure.stage in ("flood", "paced", "tls") and figure.case != SERVER:
         statistics = ("p50", "p99") if figure.is_distribution else ("p50",)
@@ -89,8 +92,16 @@ def _compared_with(figure: Figure) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield OURS, statistics
         if figure.case != BUSY:
             yield BUSY, statistics
+    if figure.stage == "choices" and (ours := _first_way(figure, figures)) != figure.case:
+        yield ours, ("p50", "p99") if figure.is_distribution else ("p50",)
     if (figure.stage, figure.name, figure.case) == ("scale", "sent to book", _TICKS[1]):
         yield _TICKS[0], ("p50", "p99")
+
+
+def _first_way(figure: Figure, figures: Sequence[Figure]) -> str:
+    """Of a choice, the way that comes first is ours."""
+    choice = figure.stage, figure.name, figure.depth, figure.rate
+    return next(each.case for each in figures if (each.stage, each.name, each.depth, each.rate) == choice)
 
 
 def _find(figures: Sequence[Figure], beside: Figure, case: str) -> Figure | None:

@@ -47,6 +47,7 @@ class Bench:
             "scale": self._scale,
             "record": self._record,
             "replay": self._replay,
+            "choices": self._choices,
         }
         figures: list[Figure] = []
         for name in self._plan.stages:
@@ -173,6 +174,11 @@ class Bench:
         from orderflow.bench.scale import measure_scale
 
         return measure_scale(self._plan)
+
+    def _choices(self) -> list[Figure]:
+        from orderflow.bench.choices.stage import measure_choices
+
+        return measure_choices(self._plan, self._made)
 
 
 COLD: Final = "cold"
