@@ -185,7 +185,7 @@ async def keep_book(
 ) -> None:
     """The whole path until the last message is in the book.
 
-    Args: dial: as of `Feed`; straight: events that nothing is before go to the book without the book task's turn.
+    Args: dial: as of `Feed`; straight: events go to the book at once while none wait, as they do in the program.
     Raises: RuntimeError when a message was lost.
     """
     engine = Engine([(INSTRUMENT, job.depth)], clock=time.monotonic_ns)
@@ -199,7 +199,7 @@ async def keep_book(
     apply = applier(job, engine, sheet, done)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(feed.run, retry, AttemptBudget(retry), _ignore, random.random)
-        nursery.start_soon(_run_books, queue, apply, straight)
+        nursery.start_soon(_run_books if straight else _run_books_in_turn, queue, apply)
         await done.wait()
         nursery.cancel_scope.cancel(reason="every message is in the book")
     sheet.queue_peak = queue.statistics().peak
@@ -222,12 +222,18 @@ async def run_busy(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> No
         nursery.cancel_scope.cancel(reason="every message is in the book")
 
 
-async def _run_books(queue: EventQueue, apply: Apply, straight: bool) -> None:
+async def _run_books(queue: EventQueue, apply: Apply) -> None:
     """The book task of the program."""
-    if straight:
-        queue.hand_to(apply)
+    queue.hand_to(apply)
     while True:
         apply(await queue.receive())
+
+
+async def _run_books_in_turn(queue: EventQueue, apply: Apply) -> None:
+    """The same where everything waits for its turn; it takes all there is, or a flood would outrun it."""
+    while True:
+        apply(await queue.receive())
+        apply(queue.take_all())
 
 
 def applier(job: Job, engine: Engine, sheet: Sheet, done: trio.Event) -> Apply:

@@ -74,9 +74,16 @@ class Server:
             job = msgspec.structs.replace(job, symbols=symbols)
         return self._judged(client, _run_client(job, python))
 
-    def run_here(self, name: str, client: Client, count: int, rate: float) -> Run:
-        """The same in this process, for what takes turns in it. Raises: LoopbackError."""
-        outcome = trio.run(run_job, self._job(name, count, rate), client)
+    def run_here(self, name: str, client: Client, count: int, rate: float, *, stamp: bool | None = None) -> Run:
+        """The same in this process, for what takes turns in it.
+
+        Args: stamp: note when each message is in the book; None: unless it is a flood.
+        Raises: LoopbackError.
+        """
+        job = self._job(name, count, rate)
+        if stamp is not None:
+            job = msgspec.structs.replace(job, stamp=stamp)
+        outcome = trio.run(run_job, job, client)
         if outcome.error:
             raise LoopbackError(f"{name}: {outcome.error}")
         return self._judged(name, outcome)
@@ -232,7 +239,7 @@ def _rounds(
     clients = list(names)
     with open_server(depth, plan.windows, plan.seed, tls) as server:
         for number in range(plan.rounds):
-            for client in _rotated(clients, number):
+            for client in rotated(clients, number):
                 python = "" if client in CLIENTS else plan.peers_python
                 try:
                     yield client, server.run(client, count, rate, python=python)
@@ -243,7 +250,8 @@ def _rounds(
                     clients.remove(client)
 
 
-def _rotated(clients: list[str], by: int) -> list[str]:
+def rotated(clients: list[str], by: int) -> list[str]:
+    """Another one first."""
     at = by % len(clients)
     return clients[at:] + clients[:at]
 

@@ -15,11 +15,12 @@ import msgspec
 import trio
 from trio_websocket import wrap_client_stream
 
-from orderflow.bench.choices.turns import STAGE, rotated
+from orderflow.bench.choices.bytecodes import Codes, counted_codes
+from orderflow.bench.choices.turns import STAGE
 from orderflow.bench.client import applier, hand_in, keep_book
 from orderflow.bench.inprocess import make_engine, make_protocol
 from orderflow.bench.keeper import subscription
-from orderflow.bench.loopback import latencies, open_server
+from orderflow.bench.loopback import LoopbackError, latencies, open_server, rotated
 from orderflow.bench.ratios import BUSY, OURS
 from orderflow.bench.results import Figure, Spread, single, spread
 from orderflow.core.policy import LinkPolicy
@@ -34,10 +35,14 @@ if TYPE_CHECKING:
 
     from orderflow.bench.certificate import Papers
     from orderflow.bench.client import Client, Job, Sheet
+    from orderflow.bench.loopback import Server
     from orderflow.bench.plan import Plan
 
 _BEAT_S: Final = 0.001
 _SMALL_READ: Final = 4096
+_FLOOD_SHARE: Final = 4  # of the messages of the stage `flood`, one way's turn
+_CODES_COUNTS: Final = (40, 140)
+_CODES_RATE: Final = 200.0  # each message a read of its own, although counting makes everything slow
 
 
 async def through_trio_websocket(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> None:
@@ -116,6 +121,7 @@ def measure_sockets(plan: Plan, depth: int, tls: Papers | None = None) -> list[F
     paced, flood = (TLS, TLS) if tls else (PACED, FLOOD)
     waits: dict[str, list[Spread]] = defaultdict(list)
     costs: dict[str, list[Spread]] = defaultdict(list)
+    codes: dict[str, Codes] = {}
     count = max(20, round(plan.rate * plan.paced_s / 2))
     with open_server(depth, plan.windows, plan.seed, tls) as server:
         for number in range(plan.rounds):
@@ -124,20 +130,48 @@ def measure_sockets(plan: Plan, depth: int, tls: Papers | None = None) -> list[F
                 waits[name].append(spread(latencies(server.run_here(name, paced[name], count, plan.rate))))
             for name in rotated(list(flood), number):
                 gc.collect()
-                outcome = server.run_here(name, flood[name], plan.flood // 4, 0).outcome
-                costs[name].append(single(outcome.cpu_s / outcome.messages * 1e6))
+                costs[name].append(single(_flood_us(server, name, flood[name], plan.flood // _FLOOD_SHARE)))
+        for name in flood:
+            codes[name] = _codes_of_one(server, name, flood[name])
+    parts = {part: {name: [single(getattr(codes[name], part))] for name in flood} for part in Codes._fields}
     over = " over TLS" if tls else ""
     return [
         *_figures(f"due to book{over}", paced, waits, depth, plan.rate),
         *_figures(f"processor time a message{over}", flood, costs, depth, None),
+        *_figures(f"byte codes a message{over}", flood, parts["all"], depth, _CODES_RATE, ""),
+        *_figures(f"byte codes a message{over}, Trio's", flood, parts["trio"], depth, _CODES_RATE, ""),
     ]
 
 
+def _flood_us(server: Server, name: str, client: Client, count: int) -> float:
+    """Processor time a message. Raises: LoopbackError."""
+    outcome = server.run_here(name, client, count, 0).outcome
+    if not outcome.messages:
+        raise LoopbackError(f"{name}: took everything in one read: too few messages to measure")
+    return outcome.cpu_s / outcome.messages * 1e6
+
+
+def _codes_of_one(server: Server, name: str, client: Client) -> Codes:
+    """Byte codes from one message to the next, a read each. Raises: LoopbackError."""
+    few, many = _CODES_COUNTS
+    counts = []
+    for count in (few, many):
+        with counted_codes() as codes:
+            server.run_here(name, client, count, _CODES_RATE, stamp=False)
+        counts.append(codes.total())
+    return Codes(*((more - less) / (many - few) for less, more in zip(*counts, strict=True)))
+
+
 def _figures(
-    name: str, ways: Mapping[str, Client], found: Mapping[str, list[Spread]], depth: int, rate: float | None
+    name: str,
+    ways: Mapping[str, Client],
+    found: Mapping[str, list[Spread]],
+    depth: int,
+    rate: float | None,
+    unit: str = "us",
 ) -> list[Figure]:
     """Ours first, whoever was first in the last round."""
     return [
-        Figure(stage=STAGE, name=name, case=way, unit="us", rounds=tuple(found[way]), depth=depth, rate=rate)
+        Figure(stage=STAGE, name=name, case=way, unit=unit, rounds=tuple(found[way]), depth=depth, rate=rate)
         for way in ways
     ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from orderflow.bench.loopback import rotated
 from orderflow.bench.results import Figure, Spread, single
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     """Name -> what takes a turn's work; ours comes first."""
 
 T = TypeVar("T")
-STAGE = "choices"
+STAGE: Final = "choices"
 
 
 class Pace(NamedTuple):
@@ -29,12 +30,6 @@ class Pace(NamedTuple):
     def total(self) -> int:
         """How many messages each way gets, the first turn included, which only warms up."""
         return (1 + self.rounds * self.turns) * self.messages
-
-
-def rotated(names: list[str], by: int) -> list[str]:
-    """Another one first."""
-    at = by % len(names)
-    return names[at:] + names[:at]
 
 
 def take_turns(name: str, ways: Ways[T], work: Callable[[int], T], pace: Pace, depth: int) -> list[Figure]:

@@ -1,0 +1,35 @@
+"""Ways take turns with the same work."""
+
+from __future__ import annotations
+
+import time
+
+from orderflow.bench.choices.turns import STAGE, Pace, take_turns
+from orderflow.bench.ratios import find_ratios
+
+
+def test_every_way_gets_the_same_work_in_turns() -> None:
+    seen: list[tuple[str, int]] = []
+    ways = {name: lambda work, name=name: seen.append((name, work)) for name in ("ours", "other")}
+    figures = take_turns("choice", ways, lambda number: number, Pace(rounds=2, turns=3, messages=5), depth=50)
+    assert [figure.case for figure in figures] == ["ours", "other"]
+    assert all((figure.stage, len(figure.rounds)) == (STAGE, 2) for figure in figures)
+    for name in ways:
+        assert [work for way, work in seen if way == name] == list(range(7))  # one to warm up
+    assert [name for name, _ in seen[2:8]] == ["ours", "other", "other", "ours", "ours", "other"]
+    assert Pace(2, 3, 5).total == 7 * 5
+
+
+def test_a_round_is_the_median_of_its_turns_a_message() -> None:
+    naps = iter([0.0, 0.002, 0.2, 0.002])
+    (figure,) = take_turns("choice", {"ours": lambda _: time.sleep(next(naps))}, bool, Pace(1, 3, 10), depth=50)
+    assert 200 <= figure.rounds[0].p50 < 15_000
+    assert figure.unit == "us"
+
+
+def test_ours_is_held_against_every_other_way_of_its_choice() -> None:
+    pace = Pace(rounds=1, turns=1, messages=1)
+    ways = {name: lambda _: None for name in ("ours", "other", "third")}
+    figures = take_turns("choice", ways, bool, pace, 50) + take_turns("choice", ways, bool, pace, 200)
+    found = [(ratio.case, ratio.against, ratio.depth) for ratio in find_ratios(figures)]
+    assert found == [("ours", way, depth) for depth in (50, 200) for way in ("other", "third")]
