@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from orderflow.bench.options import DEPTHS, STAGES, add_arguments
+from orderflow.bench.options import DEFAULT_STAGES, DEPTHS, STAGES, add_arguments
 from orderflow.bench.plan import make_plan
 from orderflow.bench.rivals import Field
 from orderflow.core.errors import ConfigError
@@ -20,9 +20,11 @@ def _parse(*argv: str) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def test_everything_is_measured_by_default() -> None:
+def test_everything_but_choices_is_measured_by_default() -> None:
     plan = make_plan(_parse())
-    assert plan.stages == tuple(STAGES)
+    assert plan.stages == DEFAULT_STAGES
+    assert set(STAGES) - set(plan.stages) == {"choices"}
+    assert make_plan(_parse("--only", "choices")).stages == ("choices",)
     assert plan.depths == DEPTHS
     assert (plan.rate, plan.rates, plan.rounds) == (500.0, (50.0, 500.0, 5000.0), 3)
 
@@ -30,7 +32,20 @@ def test_everything_is_measured_by_default() -> None:
 def test_quick_measures_less_of_everything() -> None:
     full, quick = make_plan(_parse()), make_plan(_parse("--quick"))
     assert set(quick.stages) < set(full.stages)
-    for name in ("hot", "cold", "ticks", "flood", "paced_s", "watch_s", "starts", "crowd", "scale_s", "depths"):
+    for name in (
+        "hot",
+        "cold",
+        "ticks",
+        "flood",
+        "paced_s",
+        "watch_s",
+        "starts",
+        "crowd",
+        "scale_s",
+        "depths",
+        "turns",
+        "turn",
+    ):
         assert getattr(quick, name) < getattr(full, name), name
 
 

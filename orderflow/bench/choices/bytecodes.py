@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import Any
 
-_TRIOS: Final = tuple(str(Path(module.__file__).parent) for module in (trio, outcome))
+_TRIOS: Final = tuple(str(Path(file).parent) for file in (trio.__file__, outcome.__file__) if file)
 _GENERATED: Final = "<attrs generated"
 
 

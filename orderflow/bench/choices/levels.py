@@ -231,7 +231,7 @@ def measure_levels(frames: Frames, pace: Pace) -> list[Figure]:
     for name, look_every in (("levels", 0), (f"levels, top {TOP} every {LOOK_EVERY} messages", LOOK_EVERY)):
         books = make_books()
         for book in books.values():
-            book.take([_snapshot(frames)])
+            book.take([decoded_snapshot(frames)])
         ways = {way: _looking(book, look_every) if look_every else book.take for way, book in books.items()}
         figures += take_turns(name, ways, work, pace, frames.depth)
         for way, book in books.items():
@@ -275,7 +275,7 @@ def make_codec(frames: Frames) -> FeedCodec:
     return FeedCodec(table)
 
 
-def _snapshot(frames: Frames) -> BookUpdate:
+def decoded_snapshot(frames: Frames) -> BookUpdate:
     update = make_codec(frames).decode(frames.snapshot, 0, 0)
     assert isinstance(update, BookUpdate)
     return update

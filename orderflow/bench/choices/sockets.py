@@ -16,6 +16,7 @@ import trio
 from trio_websocket import wrap_client_stream
 
 from orderflow.bench.choices.bytecodes import Codes, counted_codes
+from orderflow.bench.choices.streams import dial_trio, dial_trio_tls, dial_waiting
 from orderflow.bench.choices.turns import STAGE
 from orderflow.bench.client import applier, hand_in, keep_book
 from orderflow.bench.inprocess import make_engine, make_protocol
@@ -77,30 +78,19 @@ async def beat() -> None:
         await trio.sleep(_BEAT_S)
 
 
-async def dial_trio(host: str, port: int) -> trio.abc.Stream:
-    """Trio's own stream, which reads first and waits when there was nothing."""
-    return await trio.open_tcp_stream(host, port)
-
-
 async def with_trio_tls(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> None:
-    """Trio's own TLS, which hands out a record at a time, below the path as it is without TLS."""
-
-    async def dial(host: str, port: int) -> trio.abc.Stream:
-        assert context is not None
-        tcp: Any = await dial_tcp(host, port)
-        stream: trio.SSLStream[Any] = trio.SSLStream(tcp, context, server_hostname=host, https_compatible=True)
-        await stream.do_handshake()
-        return stream
-
+    """Trio's own TLS below the path as it is without TLS."""
+    assert context is not None
     plain = msgspec.structs.replace(job, url=job.url.replace("wss:", "ws:", 1))
-    await keep_book(plain, sheet, None, dial=dial)
+    await keep_book(plain, sheet, None, dial=partial(dial_trio_tls, context))
 
 
 PACED: Final[Mapping[str, Client]] = {
     OURS: keep_book,
     "frames cut by trio-websocket": through_trio_websocket,
     "every read by way of the channel": partial(keep_book, straight=False),
-    "Trio's SocketStream": partial(keep_book, dial=dial_trio),
+    "read by the resumed task": partial(keep_book, dial=dial_waiting),
+    "read by Trio's SocketStream": partial(keep_book, dial=dial_trio),
     "reads of 4 KiB": partial(keep_book, policy=LinkPolicy(receive_bytes=_SMALL_READ)),
     "a beat each millisecond": partial(beside, beat),
     BUSY: partial(beside, stay_awake),
@@ -110,7 +100,11 @@ FLOOD: Final[Mapping[str, Client]] = {
     name: PACED[name] for name in PACED if name not in ("a beat each millisecond", BUSY)
 }
 """As fast as they come: what a message costs."""
-TLS: Final[Mapping[str, Client]] = {OURS: keep_book, "Trio's SSLStream": with_trio_tls}
+TLS: Final[Mapping[str, Client]] = {
+    OURS: keep_book,
+    "read by the resumed task": PACED["read by the resumed task"],
+    "Trio's SSLStream, a record at a time": with_trio_tls,
+}
 
 
 def measure_sockets(plan: Plan, depth: int, tls: Papers | None = None) -> list[Figure]:
@@ -139,7 +133,7 @@ def measure_sockets(plan: Plan, depth: int, tls: Papers | None = None) -> list[F
         *_figures(f"due to book{over}", paced, waits, depth, plan.rate),
         *_figures(f"processor time a message{over}", flood, costs, depth, None),
         *_figures(f"byte codes a message{over}", flood, parts["all"], depth, _CODES_RATE, ""),
-        *_figures(f"byte codes a message{over}, Trio's", flood, parts["trio"], depth, _CODES_RATE, ""),
+        *_figures(f"byte codes of Trio's a message{over}", flood, parts["trio"], depth, _CODES_RATE, ""),
     ]
 
 

@@ -58,9 +58,7 @@ def test_by_number_refuses_a_price_that_is_none(number: bytes, frames: Frames, t
 
 
 @pytest.mark.parametrize("before, after", [(b'"s":"BTCUSDT"', b'"s":"ETHUSDT"'), (b'"delta"', b'"other"')])
-def test_both_refuse_what_is_not_of_the_topic(
-    before: bytes, after: bytes, frames: Frames, topics: TopicTable
-) -> None:
+def test_both_refuse_what_is_not_of_the_topic(before: bytes, after: bytes, frames: Frames, topics: TopicTable) -> None:
     (raw,) = frames.deltas(1)
     for way in (ByNumber(topics), Unvetted(topics)):
         with pytest.raises(WireError):

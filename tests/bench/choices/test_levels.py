@@ -15,6 +15,7 @@ from orderflow.bench.choices.levels import (
     SortedListSide,
     check_levels,
     decoded,
+    decoded_snapshot,
     make_books,
     measure_levels,
 )
@@ -67,9 +68,8 @@ def test_every_way_is_measured_untouched_and_looked_at(frames: Frames) -> None:
 @pytest.mark.parametrize("way", list(make_books()))
 def test_a_way_that_loses_a_message_is_found_out(way: str, frames: Frames) -> None:
     book = make_books()[way]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orderflow.bench.choices.levels.make_books", lambda: {way: book})
-        measure_levels(frames, Pace(rounds=1, turns=1, messages=4))  # 8 messages, checked
-    book.take(decoded(frames, 1, 8))
+    book.take([decoded_snapshot(frames), *decoded(frames, 8, 0)])
+    check_levels(way, book, frames, 8)
+    book.take(decoded(frames, 1, 9))
     with pytest.raises(WrongBook, match=way):
-        check_levels(way, book, frames, 8)
+        check_levels(way, book, frames, 10)
