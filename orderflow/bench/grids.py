@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from orderflow.bench.options import PEER_STAGES, STAGES
+from orderflow.bench.options import CHOICES, PEER_STAGES, STAGES
 from orderflow.bench.results import LIMITS, limit_of
 from orderflow.core.text import escape_text
 
@@ -61,7 +61,9 @@ def grids(report: Report) -> list[Grid]:
             2,
         )
         for stage, title in STAGES.items()
+        if stage != CHOICES
     ]
+    found.append(Grid(f"{CHOICES}: {STAGES[CHOICES]}", _CHOICE, _choice_rows(report), 2))
     found.append(Grid("ratios of this run (more than 1 is better)", _RATIO, _ratio_rows(report.ratios), 2))
     found.append(
         Grid(
@@ -101,7 +103,7 @@ def closing_lines(report: Report) -> list[str]:
     lines = []
     if any(figure.stage in (*PEER_STAGES, "scale") for figure in report.figures):
         lines.append("every client ended with the server's books, level by level; no message was lost")
-    if any(figure.stage == "choices" for figure in report.figures):
+    if any(figure.stage == CHOICES for figure in report.figures):
         lines.append("every way of a choice ended with the same book, or read the same in each message")
     unknown = [verdict.limit.title for verdict in report.verdicts if verdict.measured is None]
     if unknown:
@@ -143,6 +145,8 @@ def _ratio_rows(ratios: Sequence[Ratio]) -> list[Row]:
     """One row for the median and the 99th percentile of the same two figures."""
     found: dict[tuple[object, ...], dict[str, Ratio]] = {}
     for ratio in ratios:
+        if ratio.stage == CHOICES:  # stand beside their figures
+            continue
         key = (ratio.stage, ratio.name, ratio.case, ratio.against, ratio.depth, ratio.rate)
         found.setdefault(key, {})[ratio.statistic] = ratio
     return [_ratio_row(pair["p50"], pair.get("p99")) for pair in found.values()]
@@ -163,6 +167,46 @@ def _ratio_row(median: Ratio, p99: Ratio | None) -> Row:
         ", ".join(f"{'p99 ' if each is p99 else ''}{each.floor:.2f}" for each in promised),
         _mark(all(each.holds for each in promised)) if promised else "",
     )
+
+
+_CHOICE: Final[Row] = ("", "way", "depth", "at", "median", "±", "p99", "times ours", "rounds", "p99 times ours")
+
+
+def _choice_rows(report: Report) -> list[Row]:
+    """Every way, ours first: what it takes, and how many times what ours takes."""
+    ratios = {
+        (ratio.name, ratio.against, ratio.depth, ratio.rate, ratio.statistic): ratio
+        for ratio in report.ratios
+        if ratio.stage == CHOICES
+    }
+    return [
+        _choice_row(
+            figure,
+            *(ratios.get((figure.name, figure.case, figure.depth, figure.rate, which)) for which in ("p50", "p99")),
+        )
+        for figure in report.figures
+        if figure.stage == CHOICES
+    ]
+
+
+def _choice_row(figure: Figure, median: Ratio | None, p99: Ratio | None) -> Row:
+    shown = figure.shown
+    return (
+        escape_text(figure.name, 60),
+        escape_text(figure.case, 60),
+        _depth(figure.depth),
+        _rate(figure.rate),
+        f"{number(shown.p50)} {escape_text(figure.unit, 20)}".rstrip(),
+        _noise(figure.noise) if len(figure.rounds) > 1 else "",
+        number(shown.p99) if figure.is_distribution else "",
+        _times(median.value) if median is not None else "ours",
+        f"{_times(median.least)} to {_times(median.most)}" if median is not None and len(figure.rounds) > 1 else "",
+        _times(p99.value) if p99 is not None else "",
+    )
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
 _LIMIT: Final[Row] = ("", "must be", "measured", " ")

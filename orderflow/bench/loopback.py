@@ -239,7 +239,7 @@ def _rounds(
     clients = list(names)
     with open_server(depth, plan.windows, plan.seed, tls) as server:
         for number in range(plan.rounds):
-            for client in rotated(clients, number):
+            for client in _rotated(clients, number):
                 python = "" if client in CLIENTS else plan.peers_python
                 try:
                     yield client, server.run(client, count, rate, python=python)
@@ -250,7 +250,7 @@ def _rounds(
                     clients.remove(client)
 
 
-def rotated(clients: list[str], by: int) -> list[str]:
+def _rotated(clients: list[str], by: int) -> list[str]:
     """Another one first."""
     at = by % len(clients)
     return clients[at:] + clients[:at]

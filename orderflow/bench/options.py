@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import argparse
 
+CHOICES: Final = "choices"
 STAGES: Final = {
     "book": "decode a delta, apply it, top-10 imbalance",
     "message": "one whole message: frame text to book, with every check",
@@ -21,9 +22,9 @@ STAGES: Final = {
     "scale": "the whole program with many symbols: ticks beside the feed, processor share, nothing lost",
     "record": "what recording a run costs at 5,000 messages/s, beside the same run without",
     "replay": "a recording through books, metrics, plugins and alerts, beside decoding alone",
-    "choices": "what shaped the program: our way of something beside other ways, in turns (only with --only)",
+    CHOICES: "what shaped the program: our way of something beside other ways, in turns (only with --only)",
 }
-DEFAULT_STAGES: Final = tuple(name for name in STAGES if name != "choices")
+DEFAULT_STAGES: Final = tuple(name for name in STAGES if name != CHOICES)
 """Of a run without `--only`; the last one says why things are as they are, not how fast they are."""
 QUICK_STAGES: Final = tuple(name for name in DEFAULT_STAGES if name not in ("profile", "tls", "cost", "scale", "record"))
 PEER_STAGES: Final = ("flood", "paced", "tls")

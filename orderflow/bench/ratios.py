@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from orderflow.bench.options import CHOICES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -92,7 +94,7 @@ def _compared_with(figure: Figure, figures: Sequence[Figure]) -> Iterator[tuple[
             yield OURS, statistics
         if figure.case != BUSY:
             yield BUSY, statistics
-    if figure.stage == "choices" and (ours := _first_way(figure, figures)) != figure.case:
+    if figure.stage == CHOICES and (ours := _first_way(figure, figures)) != figure.case:
         yield ours, ("p50", "p99") if figure.is_distribution else ("p50",)
     if (figure.stage, figure.name, figure.case) == ("scale", "sent to book", _TICKS[1]):
         yield _TICKS[0], ("p50", "p99")

@@ -15,13 +15,13 @@ from orderflow.bench.frames import Frames
 from orderflow.bench.loopback import (
     LoopbackError,
     Run,
+    _rotated,
     find_fault,
     latencies,
     measure_flood,
     measure_paced,
     measure_tls,
     open_server,
-    rotated,
 )
 from orderflow.bench.plan import QUICK
 from orderflow.bench.ratios import BUSY
@@ -99,7 +99,7 @@ def test_a_sheet_measures_between_its_first_and_last_mark() -> None:
 
 
 def test_another_client_is_first_in_each_round() -> None:
-    orders = [rotated(["a", "b", "c"], number) for number in range(4)]
+    orders = [_rotated(["a", "b", "c"], number) for number in range(4)]
     assert orders == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
 
 

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import outcome
 import trio
@@ -21,32 +21,40 @@ if TYPE_CHECKING:
 
 _TRIOS: Final = tuple(str(Path(file).parent) for file in (trio.__file__, outcome.__file__) if file)
 _GENERATED: Final = "<attrs generated"
-
-
-class Codes(NamedTuple):
-    """How many; `trio`: of Trio's own, and of `outcome`, in which it hands results to tasks."""
-
-    all: float
-    trio: float
+_LOOK: Final = "get_events"
+"""Where Trio looks for news; what it returns is empty unless there are."""
 
 
 class Counting:
-    """By code object, of functions that began while it was on."""
+    """What ran of functions that began while it was on.
 
-    def __init__(self) -> None:
-        self._counts: Counter[CodeType] = Counter()
+    Args: ends: the function at whose end a message is in the book.
+    """
 
-    def total(self) -> Codes:
-        trios = sum(count for code, count in self._counts.items() if _is_trios(code.co_filename))
-        return Codes(self._counts.total(), trios)
+    def __init__(self, ends: CodeType | None = None) -> None:
+        self._ends = ends
+        self._counts: Counter[CodeType] = Counter()  # since the event loop had news
+        self.all = 0
+        self.in_book: list[tuple[int, int]] = []
+        """At each end of it: all, and Trio's, since the event loop had news."""
 
     def trace(self, frame: FrameType, event: str, arg: Any) -> Any:
         """For `sys.settrace`."""
-        if event == "call":
-            frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        elif event == "opcode":
+        if event == "opcode":
+            self.all += 1
             self._counts[frame.f_code] += 1
+        elif event == "call":
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        elif event == "return":
+            self._returned(frame.f_code, arg)
         return self.trace
+
+    def _returned(self, code: CodeType, result: Any) -> None:
+        if code is self._ends:
+            trios = sum(count for code, count in self._counts.items() if _is_trios(code.co_filename))
+            self.in_book.append((self._counts.total(), trios))
+        elif code.co_name == _LOOK and result and _is_trios(code.co_filename):
+            self._counts.clear()
 
 
 def _is_trios(filename: str) -> bool:
@@ -56,9 +64,9 @@ def _is_trios(filename: str) -> bool:
 
 
 @contextmanager
-def counted_codes() -> Iterator[Counting]:
-    """Count for the time of the block, which becomes many times slower."""
-    counting = Counting()
+def counted_codes(ends: CodeType | None = None) -> Iterator[Counting]:
+    """Count for the time of the block, which becomes many times slower. Args: see `Counting`."""
+    counting = Counting(ends)
     before = sys.gettrace()
     sys.settrace(counting.trace)
     try:

@@ -13,7 +13,7 @@ from statistics import median
 
 import msgspec
 
-from orderflow.bench.choices.turns import STAGE
+from orderflow.bench.options import CHOICES
 from orderflow.bench.processes import ProcessError
 from orderflow.bench.results import Figure, single
 from orderflow.bench.spawn import child_environment, module_command
@@ -35,7 +35,7 @@ def measure_collection(rounds: int, turns: int) -> list[Figure]:
     cases = {"set aside by gc.freeze": "set_aside", "looked at": "looked_at"}
     return [
         Figure(
-            stage=STAGE,
+            stage=CHOICES,
             name="full collection after start-up",
             case=case,
             unit="ms",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from orderflow.bench.choices.bytecodes import counted_codes
 from orderflow.bench.choices.turns import Pace, take_turns
 from orderflow.bench.inprocess import WrongBook, check_book, make_engine, make_protocol
+from orderflow.bench.options import CHOICES
+from orderflow.bench.results import Figure, single
 from orderflow.bench.subject import INSTRUMENT
 from orderflow.core.latency import STAMPS_FOLD_AT, MessageHops
 from orderflow.core.policy import LinkPolicy
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orderflow.bench.frames import Frames
-    from orderflow.bench.results import Figure
     from orderflow.core.latency import Stamps
 
 _OURS: Final = 32  # net/tap.py
@@ -27,6 +29,7 @@ _FEW: Final = 8
 _WHOLE: Final = 1 << 30
 _OFTEN: Final = gc.get_threshold()
 _SELDOM: Final = (10_000, *_OFTEN[1:])
+_WALL_NS: Final = 1_790_000_000_000_000_000
 _NEVER: Final = (0, *_OFTEN[1:])
 
 
@@ -93,13 +96,15 @@ def _reads(frames: Frames, count: int) -> Callable[[int], list[bytes]]:
 
 def measure_stamps(frames: Frames, pace: Pace) -> list[Figure]:
     """A message's stamps into its three histograms. Raises: WrongBook when the percentiles differ."""
-    hops = {"folded in bulk": MessageHops(), "recorded one by one": MessageHops()}
-    takes: tuple[Callable[[MessageHops, list[Stamps]], None], ...] = (_fold_in_bulk, _record_each)
-    ways = {
-        name: lambda stamps, take=take, kept=kept: take(kept, stamps)
-        for (name, kept), take in zip(hops.items(), takes, strict=True)
-    }
+    takes = {"folded in bulk": _fold_in_bulk, "recorded one by one": _record_each}
+    hops = {name: MessageHops() for name in takes}
+    ways = {name: partial(take, hops[name]) for name, take in takes.items()}
     figures = take_turns("stamps", ways, lambda number: _stamps(pace.messages, number), pace, frames.depth)
+    for name, take in takes.items():
+        with counted_codes() as codes:
+            take(MessageHops(), _stamps(pace.messages, 0))
+        rounds = (single(codes.all / pace.messages),)
+        figures.append(Figure(stage=CHOICES, name="byte codes of stamps", case=name, unit="", rounds=rounds))
     bulk, each = hops.values()
     for name in ("gateway_to_socket", "engine_to_gateway", "socket_to_book"):
         if getattr(bulk, name).percentiles() != getattr(each, name).percentiles():
@@ -109,10 +114,9 @@ def measure_stamps(frames: Frames, pace: Pace) -> list[Figure]:
 
 def _stamps(count: int, number: int) -> list[Stamps]:
     """As they come: some milliseconds on the way, some tens of microseconds to the book."""
-    now_ns, mono_ns = time.time_ns(), time.monotonic_ns()
     found: list[Stamps] = []
     for at in range(number * count, (number + 1) * count):
-        recv_ns, came_ns = now_ns + at * 10_000, mono_ns + at * 10_000
+        recv_ns, came_ns = _WALL_NS + at * 10_000, at * 10_000
         sent_ms = recv_ns // 1_000_000 - at * 7 % 50
         found.append((recv_ns, sent_ms, sent_ms - at * 3 % 20, came_ns, came_ns + at * 611 % 90_000))
     return found
@@ -120,9 +124,9 @@ def _stamps(count: int, number: int) -> list[Stamps]:
 
 def _fold_in_bulk(hops: MessageHops, stamps: list[Stamps]) -> None:
     """As the engine does it."""
-    for stamp in stamps:
+    for recv_ns, sent_ms, matched_ms, came_ns, done_ns in stamps:
         kept = hops.stamps
-        kept.append(stamp)
+        kept.append((recv_ns, sent_ms, matched_ms, came_ns, done_ns))
         if len(kept) >= STAMPS_FOLD_AT:
             hops.fold(0)
     hops.fold(0)

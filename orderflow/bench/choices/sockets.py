@@ -9,21 +9,24 @@ from __future__ import annotations
 import gc
 from collections import defaultdict
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
 from trio_websocket import wrap_client_stream
 
-from orderflow.bench.choices.bytecodes import Codes, counted_codes
+from orderflow.bench.choices.bytecodes import counted_codes
 from orderflow.bench.choices.streams import dial_trio, dial_trio_tls, dial_waiting
-from orderflow.bench.choices.turns import STAGE
+from orderflow.bench.choices.turns import shuffled
 from orderflow.bench.client import applier, hand_in, keep_book
 from orderflow.bench.inprocess import make_engine, make_protocol
 from orderflow.bench.keeper import subscription
-from orderflow.bench.loopback import LoopbackError, latencies, open_server, rotated
+from orderflow.bench.loopback import LoopbackError, latencies, open_server
+from orderflow.bench.options import CHOICES
 from orderflow.bench.ratios import BUSY, OURS
 from orderflow.bench.results import Figure, Spread, single, spread
+from orderflow.core.engine import Engine
 from orderflow.core.policy import LinkPolicy
 from orderflow.net.dial import dial_tcp, parse_endpoint
 from orderflow.net.tap import read_clocks
@@ -31,7 +34,7 @@ from orderflow.net.watch import stay_awake
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Any
 
     from orderflow.bench.certificate import Papers
@@ -41,8 +44,10 @@ if TYPE_CHECKING:
 
 _BEAT_S: Final = 0.001
 _SMALL_READ: Final = 4096
-_FLOOD_SHARE: Final = 4  # of the messages of the stage `flood`, one way's turn
-_CODES_COUNTS: Final = (40, 140)
+_TURNS: Final = 3  # of each way, in a round
+_PACED_SHARE: Final = 6  # of the time of the stage `paced`, one way's turn
+_FLOOD_SHARE: Final = 6  # of the messages of the stage `flood`, one way's turn
+_CODES_COUNT: Final = 100
 _CODES_RATE: Final = 200.0  # each message a read of its own, although counting makes everything slow
 
 
@@ -113,59 +118,67 @@ def measure_sockets(plan: Plan, depth: int, tls: Papers | None = None) -> list[F
     Raises: LoopbackError when a way loses a message or does not end with the server's book.
     """
     paced, flood = (TLS, TLS) if tls else (PACED, FLOOD)
-    waits: dict[str, list[Spread]] = defaultdict(list)
-    costs: dict[str, list[Spread]] = defaultdict(list)
-    codes: dict[str, Codes] = {}
-    count = max(20, round(plan.rate * plan.paced_s / 2))
-    with open_server(depth, plan.windows, plan.seed, tls) as server:
-        for number in range(plan.rounds):
-            for name in rotated(list(paced), number):
-                gc.collect()
-                waits[name].append(spread(latencies(server.run_here(name, paced[name], count, plan.rate))))
-            for name in rotated(list(flood), number):
-                gc.collect()
-                costs[name].append(single(_flood_us(server, name, flood[name], plan.flood // _FLOOD_SHARE)))
-        for name in flood:
-            codes[name] = _codes_of_one(server, name, flood[name])
-    parts = {part: {name: [single(getattr(codes[name], part))] for name in flood} for part in Codes._fields}
     over = " over TLS" if tls else ""
-    return [
-        *_figures(f"due to book{over}", paced, waits, depth, plan.rate),
-        *_figures(f"processor time a message{over}", flood, costs, depth, None),
-        *_figures(f"byte codes a message{over}", flood, parts["all"], depth, _CODES_RATE, ""),
-        *_figures(f"byte codes of Trio's a message{over}", flood, parts["trio"], depth, _CODES_RATE, ""),
+    with open_server(depth, plan.windows, plan.seed, tls) as server:
+        waits = _measure_waits(server, plan, paced)
+        costs = _measure_costs(server, plan, flood)
+        codes = {name: _count_codes(server, name, client) for name, client in flood.items()}
+    found: list[tuple[str, str, float | None, Mapping[str, Sequence[Spread]]]] = [
+        ("due to book", "us", plan.rate, waits),
+        ("processor time a message", "us", None, costs),
     ]
-
-
-def _flood_us(server: Server, name: str, client: Client, count: int) -> float:
-    """Processor time a message. Raises: LoopbackError."""
-    outcome = server.run_here(name, client, count, 0).outcome
-    if not outcome.messages:
-        raise LoopbackError(f"{name}: took everything in one read: too few messages to measure")
-    return outcome.cpu_s / outcome.messages * 1e6
-
-
-def _codes_of_one(server: Server, name: str, client: Client) -> Codes:
-    """Byte codes from one message to the next, a read each. Raises: LoopbackError."""
-    few, many = _CODES_COUNTS
-    counts = []
-    for count in (few, many):
-        with counted_codes() as codes:
-            server.run_here(name, client, count, _CODES_RATE, stamp=False)
-        counts.append(codes.total())
-    return Codes(*((more - less) / (many - few) for less, more in zip(*counts, strict=True)))
-
-
-def _figures(
-    name: str,
-    ways: Mapping[str, Client],
-    found: Mapping[str, list[Spread]],
-    depth: int,
-    rate: float | None,
-    unit: str = "us",
-) -> list[Figure]:
-    """Ours first, whoever was first in the last round."""
+    for number, name in enumerate(("waking to book", "waking to book, Trio's")):
+        found.append(
+            (f"byte codes {name}", "", _CODES_RATE, {way: [single(counts[number])] for way, counts in codes.items()})
+        )
     return [
-        Figure(stage=STAGE, name=name, case=way, unit=unit, rounds=tuple(found[way]), depth=depth, rate=rate)
-        for way in ways
-    ]
+        Figure(
+            stage=CHOICES, name=name + over, case=way, unit=unit, rounds=tuple(by_way[way]), depth=depth, rate=rate
+        )
+        for name, unit, rate, by_way in found
+        for way in paced  # ours first, whoever was first in the last turn
+        if way in by_way
+    ]  # fmt: skip
+
+
+def _measure_waits(server: Server, plan: Plan, ways: Mapping[str, Client]) -> dict[str, list[Spread]]:
+    """Latency from when each message was due. Raises: LoopbackError."""
+    rounds: dict[str, list[Spread]] = {name: [] for name in ways}
+    count = max(20, round(plan.rate * plan.paced_s / _PACED_SHARE))
+    for number in range(plan.rounds):
+        late: dict[str, list[int]] = defaultdict(list)
+        for turn in range(_TURNS):
+            gc.collect()
+            for name in shuffled(ways, number * _TURNS + turn):
+                late[name] += latencies(server.run_here(name, ways[name], count, plan.rate))
+        for name, spans in late.items():
+            rounds[name].append(spread(spans))
+    return rounds
+
+
+def _measure_costs(server: Server, plan: Plan, ways: Mapping[str, Client]) -> dict[str, list[Spread]]:
+    """Processor time a message in a flood. Raises: LoopbackError."""
+    rounds: dict[str, list[Spread]] = {name: [] for name in ways}
+    for number in range(plan.rounds):
+        took: dict[str, list[float]] = defaultdict(list)
+        for turn in range(_TURNS):
+            gc.collect()
+            for name in shuffled(ways, number * _TURNS + turn):
+                outcome = server.run_here(name, ways[name], plan.flood // _FLOOD_SHARE, 0).outcome
+                if not outcome.messages:
+                    raise LoopbackError(f"{name}: took everything in one read: too few messages to measure")
+                took[name].append(outcome.cpu_s / outcome.messages * 1e6)
+        for name, values in took.items():
+            rounds[name].append(single(median(values)))
+    return rounds
+
+
+def _count_codes(server: Server, name: str, client: Client) -> tuple[float, float]:
+    """Byte codes from when the event loop wakes up until a message is in the book; Trio's of them.
+
+    Raises: LoopbackError.
+    """
+    with counted_codes(Engine.apply_all.__code__) as codes:
+        server.run_here(name, client, _CODES_COUNT, _CODES_RATE, stamp=False)
+    everybodys, trios = (median(found) for found in zip(*codes.in_book, strict=True))
+    return everybodys, trios

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
+from random import Random
 from statistics import median
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from orderflow.bench.loopback import rotated
+from orderflow.bench.options import CHOICES
 from orderflow.bench.results import Figure, Spread, single
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     Ways = Mapping[str, Callable[["T"], object]]
     """Name -> what takes a turn's work; ours comes first."""
 
 T = TypeVar("T")
-STAGE: Final = "choices"
 
 
 class Pace(NamedTuple):
@@ -32,6 +32,13 @@ class Pace(NamedTuple):
         return (1 + self.rounds * self.turns) * self.messages
 
 
+def shuffled(names: Iterable[str], number: int) -> list[str]:
+    """In another order each time, the same in every run: nobody always comes behind the same."""
+    found = list(names)
+    Random(number).shuffle(found)
+    return found
+
+
 def take_turns(name: str, ways: Ways[T], work: Callable[[int], T], pace: Pace, depth: int) -> list[Figure]:
     """Microseconds a message of each way.
 
@@ -44,12 +51,12 @@ def take_turns(name: str, ways: Ways[T], work: Callable[[int], T], pace: Pace, d
         took: dict[str, list[int]] = {way: [] for way in ways}
         for turn in range(pace.turns):
             at = number * pace.turns + turn
-            for way, span in _turn(ways, rotated(list(ways), at), work(1 + at)).items():
+            for way, span in _turn(ways, shuffled(ways, at), work(1 + at)).items():
                 took[way].append(span)
         for way, spans in took.items():
             rounds[way].append(single(median(spans) / pace.messages / 1000))
     return [
-        Figure(stage=STAGE, name=name, case=way, unit="us", rounds=tuple(spreads), depth=depth)
+        Figure(stage=CHOICES, name=name, case=way, unit="us", rounds=tuple(spreads), depth=depth)
         for way, spreads in rounds.items()
     ]
 
