@@ -106,7 +106,7 @@ def closing_lines(report: Report) -> list[str]:
     if any(figure.stage == CHOICES for figure in report.figures):
         lines.append("every way of a choice ended with the same book, or read the same in each message")
     unknown = [verdict.limit.title for verdict in report.verdicts if verdict.measured is None]
-    if unknown:
+    if unknown and len(unknown) < len(report.verdicts):  # choices alone promise nothing
         lines.append(f"limits not measured: {'; '.join(unknown)}")
     if report.changes == ():
         lines.append("the earlier run measured nothing that this one did")

@@ -7,10 +7,10 @@ import io
 import msgspec
 import pytest
 
-from orderflow.bench.grids import Grid, grids, number
+from orderflow.bench.grids import Grid, closing_lines, grids, number
 from orderflow.bench.ratios import find_ratios
 from orderflow.bench.report import with_changes
-from orderflow.bench.results import Figure, Spread
+from orderflow.bench.results import Figure, Spread, single
 from orderflow.bench.table import align, write_markdown, write_table
 from tests.bench.test_report import make
 
@@ -126,3 +126,23 @@ def test_numbers_have_three_digits_and_no_exponent(value: float, text: str) -> N
 def test_columns_are_aligned() -> None:
     grid = Grid("", ("name", "", "n"), [("a", "bcd", "100")], 2)
     assert align(grid) == ["  name         n", "  a     bcd  100"]
+
+
+def test_ways_of_a_choice_stand_beside_ours() -> None:
+    def way(case: str, *p50s: float, depth: int = 50) -> Figure:
+        return Figure(
+            stage="choices", name="levels", case=case, unit="us", rounds=tuple(map(single, p50s)), depth=depth
+        )
+
+    figures = (way("dict", 2.0, 4.0), way("list", 3.0, 8.0), way("dict", 5.0, depth=200), way("list", 5.0, depth=200))
+    report = msgspec.structs.replace(make(), figures=figures, ratios=tuple(find_ratios(figures)), verdicts=())
+    (table,) = (grid for grid in grids(report) if grid.title.startswith("choices"))
+    assert table.headings == ("", "way", "depth", "median", "±", "times ours", "rounds")
+    assert table.rows == [
+        ("levels", "dict", "50", "3.00 us", "67%", "ours", ""),
+        ("levels", "list", "50", "5.50 us", "91%", "1.75", "1.50 to 2.00"),
+        ("levels", "dict", "200", "5.00 us", "", "ours", ""),
+        ("levels", "list", "200", "5.00 us", "", "1.00", ""),
+    ]
+    assert not any(grid.title.startswith("ratios") for grid in grids(report))
+    assert any(line.startswith("every way of a choice ended with the same book") for line in closing_lines(report))

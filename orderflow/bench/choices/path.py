@@ -29,6 +29,7 @@ _FEW: Final = 8
 _WHOLE: Final = 1 << 30
 _OFTEN: Final = gc.get_threshold()
 _SELDOM: Final = (10_000, *_OFTEN[1:])
+_UNFOLDED: Final = 100  # stamps of which neither way folds any: what is in a message's way
 _WALL_NS: Final = 1_790_000_000_000_000_000
 _NEVER: Final = (0, *_OFTEN[1:])
 
@@ -102,10 +103,11 @@ def measure_stamps(frames: Frames, pace: Pace) -> list[Figure]:
     figures = take_turns("stamps", ways, lambda number: _stamps(pace.messages, number), pace, frames.depth)
     for name, take in takes.items():
         with counted_codes() as codes:
-            take(MessageHops(), _stamps(pace.messages, 0))
-        rounds = (single(codes.all / pace.messages),)
-        figures.append(Figure(stage=CHOICES, name="byte codes of stamps", case=name, unit="", rounds=rounds))
+            take(MessageHops(), _stamps(_UNFOLDED, 0))
+        rounds = (single(codes.all / _UNFOLDED),)
+        figures.append(Figure(stage=CHOICES, name="byte codes of stamps, unfolded", case=name, unit="", rounds=rounds))
     bulk, each = hops.values()
+    bulk.fold(0)
     for name in ("gateway_to_socket", "engine_to_gateway", "socket_to_book"):
         if getattr(bulk, name).percentiles() != getattr(each, name).percentiles():
             raise WrongBook(f"stamps: {name} of {INSTRUMENT.symbol} differs between bulk and one by one")
@@ -129,7 +131,6 @@ def _fold_in_bulk(hops: MessageHops, stamps: list[Stamps]) -> None:
         kept.append((recv_ns, sent_ms, matched_ms, came_ns, done_ns))
         if len(kept) >= STAMPS_FOLD_AT:
             hops.fold(0)
-    hops.fold(0)
 
 
 def _record_each(hops: MessageHops, stamps: list[Stamps]) -> None:

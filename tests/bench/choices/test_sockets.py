@@ -65,7 +65,7 @@ def test_the_stage_measures_every_choice_ours_first(
         assert ways.pop(f"{name} over TLS") == [OURS]
     assert {name: len(cases) for name, cases in ways.items()} == {
         "decode": 6, "decode to an event": 3, "reads to book": 3, "reads to book, garbage": 3, "levels": 5,
-        "levels, top 10 every 10 messages": 5, "stamps": 2, "byte codes of stamps": 2,
+        "levels, top 10 every 10 messages": 5, "stamps": 2, "byte codes of stamps, unfolded": 2,
         "full collection after start-up": 2,
     }  # fmt: skip
     assert {ratio["case"] for ratio in report["ratios"]} == {OURS, *(cases[0] for cases in ways.values())}
