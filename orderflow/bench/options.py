@@ -26,7 +26,9 @@ STAGES: Final = {
 }
 DEFAULT_STAGES: Final = tuple(name for name in STAGES if name != CHOICES)
 """Of a run without `--only`; the last one says why things are as they are, not how fast they are."""
-QUICK_STAGES: Final = tuple(name for name in DEFAULT_STAGES if name not in ("profile", "tls", "cost", "scale", "record"))
+QUICK_STAGES: Final = tuple(
+    name for name in DEFAULT_STAGES if name not in ("profile", "tls", "cost", "scale", "record")
+)
 PEER_STAGES: Final = ("flood", "paced", "tls")
 """Those in which clients are compared."""
 DEPTHS: Final = (50, 200, 1000)

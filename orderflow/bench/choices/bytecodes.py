@@ -28,7 +28,7 @@ _LOOK: Final = "get_events"
 class Counting:
     """What ran of functions that began while it was on.
 
-    Args: ends: the function at whose end a message is in the book.
+    Args: ends: the function at whose end its `events` are in the book; those that come together do not count.
     """
 
     def __init__(self, ends: CodeType | None = None) -> None:
@@ -46,11 +46,14 @@ class Counting:
         elif event == "call":
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
         elif event == "return":
-            self._returned(frame.f_code, arg)
+            self._returned(frame, arg)
         return self.trace
 
-    def _returned(self, code: CodeType, result: Any) -> None:
+    def _returned(self, frame: FrameType, result: Any) -> None:
+        code = frame.f_code
         if code is self._ends:
+            if len(frame.f_locals["events"]) != 1:
+                return
             trios = sum(count for code, count in self._counts.items() if _is_trios(code.co_filename))
             self.in_book.append((self._counts.total(), trios))
         elif code.co_name == _LOOK and result and _is_trios(code.co_filename):

@@ -11,7 +11,7 @@ import trio.testing
 from orderflow.bench.choices.bytecodes import counted_codes
 
 
-def _loop(times: int) -> None:
+def _loop(times: int, events: tuple[str, ...] = ("one",)) -> None:
     for _ in range(times):
         pass
 
@@ -29,6 +29,7 @@ def test_as_many_as_are_run() -> None:
 def test_trios_are_told_apart() -> None:
     with counted_codes(_loop.__code__) as codes:
         _loop(5)
+        _loop(5, ("one", "another"))  # not counted: whose would they be?
         trio.run(trio.lowlevel.checkpoint)
         _loop(5)
     (alone, none_of_trios), (everybodys, trios) = codes.in_book
