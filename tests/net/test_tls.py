@@ -38,11 +38,13 @@ class Counted(trio.abc.HalfCloseableStream):
     def __init__(self, stream: trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream]) -> None:
         self._stream = stream
         self.reads = 0
+        self.waits = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
+        self.waits += 1
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -184,18 +186,28 @@ async def test_reading_in_a_flood_lets_others_run() -> None:
             nursery.cancel_scope.cancel()
 
 
+_REFUSED = "certificate of {} refused: "
+_CLOSED = "venue.test closed during the TLS handshake"
+
+
 @pytest.mark.parametrize(
-    "host, context, answer, reason",
+    "host, context, answer, reason, detail",
     [
-        ("other.test", client_context(), None, "tls"),
-        ("venue.test", ssl.create_default_context(), None, "tls"),
-        ("venue.test", client_context(), b"HTTP/1.1 400 Bad Request\r\n\r\n", "tls"),
-        ("venue.test", client_context(), b"", "closed"),
-        ("venue.test", client_context(), b"\x16\x03\x03", "closed"),
+        ("other.test", client_context(), None, "tls", _REFUSED.format("other.test") + "Hostname mismatch"),
+        ("venue.test", ssl.create_default_context(), None, "tls", _REFUSED.format("venue.test") + "unable to get"),
+        (
+            "venue.test",
+            client_context(),
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            "tls",
+            "no TLS with venue.test: WRONG_VERSION_NUMBER",
+        ),
+        ("venue.test", client_context(), b"", "closed", _CLOSED),
+        ("venue.test", client_context(), b"\x16\x03\x03", "closed", _CLOSED),
     ],
 )
 async def test_a_handshake_that_fails_is_named(
-    host: str, context: ssl.SSLContext, answer: bytes | None, reason: str
+    host: str, context: ssl.SSLContext, answer: bytes | None, reason: str, detail: str
 ) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
 
@@ -214,6 +226,124 @@ async def test_a_handshake_that_fails_is_named(
             await start_tls(ours, host, context)
         await ours.aclose()
     assert caught.value.reason == reason
+    assert caught.value.detail.startswith(detail)
+
+
+async def test_a_peer_whose_certificate_is_refused_is_told_why() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    server = trio.SSLStream(theirs, _SERVER, server_side=True)
+
+    async def expect_alert() -> None:
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await server.do_handshake()
+        assert "ALERT" in str(caught.value.__cause__)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(expect_alert)
+        with pytest.raises(ConnectFailed):
+            await start_tls(ours, "venue.test", ssl.create_default_context())
+
+
+async def test_a_broken_transport_in_the_handshake_is_a_peer_that_closed() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    await theirs.aclose()
+    ours.receive_stream.close()
+    with pytest.raises(ConnectFailed) as caught:
+        await start_tls(ours, "venue.test", client_context())
+    assert (caught.value.reason, caught.value.detail) == ("closed", _CLOSED)
+
+
+async def test_nothing_to_send_sends_nothing() -> None:
+    async with tls_pair(client_context()) as pair:
+        with trio.testing.assert_checkpoints():
+            await pair.client.send_all(b"")
+        await pair.client.send_all(b"x")
+        assert await pair.server.receive_some() == b"x"
+
+
+async def test_closing_closes_the_transport_without_a_farewell() -> None:
+    async with tls_pair(client_context()) as pair:
+        await pair.client.aclose()
+        assert await pair.server.transport_stream.receive_some() == b""
+
+
+async def test_room_to_send_is_the_transports_once_nobody_sends() -> None:
+    async with tls_pair(client_context()) as pair:
+        waited: list[int] = []
+
+        async def wait() -> None:
+            await pair.client.wait_send_all_might_not_block()
+            waited.append(1)
+
+        async with trio.open_nursery() as nursery, pair.client._send_lock:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not waited
+        assert pair.transport.waits == len(waited) == 1
+
+
+async def test_a_pump_hands_on_until_its_task_is_wanted() -> None:
+    async with tls_pair(client_context()) as pair:
+        taken: list[bytes] = []
+
+        def feed(data: bytes) -> bool:
+            taken.append(data)
+            return data.endswith(b"!") or not data
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pair.client.pump, feed, 1)
+            for data in (b"one", b"two", b"three!"):
+                await trio.testing.wait_all_tasks_blocked()
+                await pair.server.send_all(data)
+        assert taken == [b"one", b"two", b"three!"]
+        await pair.server.send_all(b"four")
+        await pair.server.transport_stream.aclose()
+        await pair.client.pump(feed, 1)
+        assert taken[3:] == [b"four", b""]
+
+
+async def test_what_came_before_is_handed_on_without_waiting() -> None:
+    """A pump that stopped at one read has nothing left; one that begins asks TLS first."""
+    async with tls_pair(client_context()) as pair:
+        await pair.server.send_all(b"x" * 10)
+        before = pair.transport.reads
+        pair.client._enter(bytes(await pair.transport._stream.receive_some()))
+        assert (await pair.client.receive_some()).endswith(b"x" * 10)
+        assert pair.transport.reads == before
+
+
+async def test_the_end_is_told_once_a_pump_and_wakes_its_task() -> None:
+    async with tls_pair(client_context()) as pair:
+        await pair.server.aclose()
+        for _ in range(2):
+            taken: list[bytes] = []
+
+            def feed(data: bytes, into: list[bytes] = taken) -> bool:
+                into.append(data)
+                return True
+
+            await pair.client.pump(feed, 1)
+            assert taken == [b""]
+
+
+async def test_a_bad_record_is_answered_with_an_alert() -> None:
+    """As soon as there is something good to hand on; else the error says it all."""
+    async with tls_pair(client_context()) as pair:
+        await pair.server.send_all(b"good")
+        await pair.server.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+        assert await pair.client.receive_some() == b"good"
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await pair.server.receive_some()
+        assert "ALERT" in str(caught.value.__cause__)
+
+
+async def test_writing_after_a_broken_record_is_a_broken_stream() -> None:
+    async with tls_pair(client_context()) as pair:
+        await pair.server.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+        with pytest.raises(trio.BrokenResourceError):
+            await pair.client.receive_some()
+        with pytest.raises(trio.BrokenResourceError):
+            await pair.client.send_all(b"x")
 
 
 async def test_a_lost_transport_is_a_lost_stream() -> None:
