@@ -233,6 +233,143 @@ def test_a_file_that_went_away() -> None:
         load(Source(name="gone", origin=Origin.TEST, path="/no/such/gone.py"))
 
 
+def problem_of(path: Path, origin: Origin = Origin.TEST) -> str:
+    with pytest.raises(PluginProblems) as caught:
+        load(Source(name=path.stem, origin=origin, path=str(path)))
+    (problem,) = caught.value.problems
+    assert (problem.plugin, problem.path) == (path.stem, str(path))
+    return problem.text
+
+
+FAILING = {
+    "loading": ("1 / 0\n", "ZeroDivisionError: division by zero"),
+    "checking": (
+        "class Meta(type):\n    def __dir__(self): raise SystemExit\n"
+        + HEAD.replace("class Plugin", "class Plugin(metaclass=Meta)")
+        + GOOD,
+        "SystemExit",
+    ),
+    "Config": (
+        HEAD.replace("limit: Positive = 1.0", "def __post_init__(self): raise SystemExit") + GOOD,
+        "SystemExit",
+    ),
+    "__init__": (HEAD + "        1 / 0\n\n" + GOOD, "ZeroDivisionError: division by zero"),
+    "registering": (
+        HEAD + "        self.orderflow_tikc = hookimpl(lambda tick: None)\n\n" + GOOD,
+        "PluginValidationError: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("step", FAILING)
+def test_the_step_that_failed_is_named(folder: Path, step: str) -> None:
+    text, error = FAILING[step]
+    assert problem_of(write_plugin(folder, "bad", text=text)).startswith(f"{step} failed: {error}")
+
+
+def test_what_is_no_python_file(folder: Path) -> None:
+    path = folder / "notes.txt"
+    path.write_text("")
+    assert problem_of(path) == f"loading failed: ImportError: {path} is no Python file"
+
+
+def test_all_problems_are_in_the_text_of_the_error(folder: Path) -> None:
+    body = "@hookimpl\nasync def orderflow_tick(self, tick): pass\n@hookimpl\ndef orderflow_alerts(self, x): pass\n"
+    path = write_plugin(folder, "bad", body)
+    with pytest.raises(PluginProblems) as caught:
+        load(Source(name="bad", origin=Origin.TEST, path=str(path)))
+    first, second = caught.value.problems
+    assert f"{first.text}; {second.text}" in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_plugin_file_inherits_nothing_of_ours(folder: Path) -> None:
+    """Such as `from __future__ import annotations`."""
+    path = write_plugin(folder, "plain", text="x: int = 1\nassert __annotations__ == {'x': int}\n" + HEAD + GOOD)
+    assert load(Source(name="plain", origin=Origin.TEST, path=str(path))).impls[0].hook == "orderflow_tick"
+
+
+def test_a_file_in_a_folder_that_everybody_could_swap(folder: Path) -> None:
+    path = write_plugin(folder, "bad")
+    folder.chmod(0o757)
+    assert problem_of(path, Origin.FOLDER) == f"{folder} is writable by everybody; run: chmod o-w {folder}"
+
+
+def test_what_is_judged_is_what_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody exchanges the file between the look at its place and its opening."""
+    path = write_plugin(folder, "bad")
+    path.chmod(0o666)
+    monkeypatch.setattr("orderflow.hooks.loading.access_fault", lambda _: "")
+    assert problem_of(path, Origin.FOLDER) == f"{path} is writable by others; run: chmod go-w {path}"
+
+
+@pytest.mark.parametrize(
+    ("line", "version"),
+    [
+        ("version = '1.5'", "1.5"),
+        ("version = 7", "of the distribution"),
+        ("version = ''", "of the distribution"),
+        ("pass", "of the distribution"),
+        ("version = '1\\x1b'", r"1\x1b"),
+        ("version = 'v' * 40", "v" * 40),
+        ("version = 'v' * 41", "v" * 23 + "… [41 characters]"),
+    ],
+)
+def test_the_version_is_the_plugins_or_its_distributions(folder: Path, line: str, version: str) -> None:
+    path = write_plugin(folder, "whale", line + "\n" + tick_hook("pass"))
+    source = Source(name="whale", origin=Origin.TEST, path=str(path), version="of the distribution")
+    assert load(source).version == version
+
+
+def test_each_step_of_loading_is_marked(folder: Path) -> None:
+    path = write_plugin(folder, "whale")
+    marks: list[tuple[str, str]] = []
+    load(Source(name="whale", origin=Origin.TEST, path=str(path)), mark=lambda *mark: marks.append(mark))
+    assert marks == [("whale", "import"), ("whale", "Config"), ("whale", "__init__")]
+
+
+def test_wrong_settings_are_said_and_the_plugin_is_not_constructed(folder: Path) -> None:
+    marker = folder / "ran"
+    path = write_plugin(folder, "whale", text=HEAD + f"        open({str(marker)!r}, 'w')\n\n" + GOOD)
+    setup = set_up(choose(("whale",), folder, tables={"whale": {"limit": -1, "lmit": 2}}), None)
+    assert sorted(map(str, setup.problems)) == [
+        "plugins.whale.limit: got -1, expected float > 0.0",
+        "plugins.whale.lmit: unknown setting; did you mean 'limit'?",
+    ]
+    assert not marker.exists()
+    assert setup.host.statistics().plugins[0].where == str(path)
+
+
+def test_what_is_said_of_two_plugins_of_one_name(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    paths = [write_plugin(place, "same") for place in (folder, other)]
+    setup = set_up(choose(("same",), folder, other), None)
+    (problem,) = setup.problems
+    assert problem.text == f"there are 2 plugins of this name, none is used: {paths[0]}, {paths[1]}"
+    assert setup.host.statistics().plugins[0].where == str(paths[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("Spread", "'Spread' is no plugin name; expected 1-40 of a-z, 0-9 and _, beginning with a letter"),
+        ("enabled", "'enabled' is a setting of [plugins] and cannot be a plugin's name"),
+        ("conftest", "'conftest' is a name of test files and cannot be a plugin's"),
+        ("whale", "no plugin 'whale'"),
+    ],
+)
+def test_why_there_is_no_such_plugin(name: str, says: str) -> None:
+    (problem,) = set_up(choose((name,)), None).problems
+    assert str(problem) == f"plugins.enabled: {says}"
+
+
+def test_an_isolated_plugin_that_does_not_exist(folder: Path) -> None:
+    write_plugin(folder, "whale")
+    (problem,) = set_up(choose((), folder, isolated=("wale",)), None).problems
+    assert str(problem) == "plugins.isolated: no plugin 'wale'; did you mean 'whale'?"
+
+
 @pytest.mark.parametrize(
     "problem, text",
     [
