@@ -101,9 +101,10 @@ def measure_stamps(frames: Frames, pace: Pace) -> list[Figure]:
     hops = {name: MessageHops() for name in takes}
     ways = {name: partial(take, hops[name]) for name, take in takes.items()}
     figures = take_turns("stamps", ways, lambda number: _stamps(pace.messages, number), pace, frames.depth)
+    few = _stamps(_UNFOLDED, 0)
     for name, take in takes.items():
         with counted_codes() as codes:
-            take(MessageHops(), _stamps(_UNFOLDED, 0))
+            take(MessageHops(), few)
         rounds = (single(codes.all / _UNFOLDED),)
         figures.append(Figure(stage=CHOICES, name="byte codes of stamps, unfolded", case=name, unit="", rounds=rounds))
     bulk, each = hops.values()
