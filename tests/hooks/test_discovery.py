@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from orderflow.config.tree import PluginSettings
-from orderflow.hooks.discovery import RESERVED, Origin, access_fault, discover, mode_fault, name_fault
+from orderflow.hooks.discovery import RESERVED, Origin, Source, access_fault, discover, mode_fault, name_fault
+from orderflow.hooks.problems import ProblemKind
 from tests.hooks.plugin_files import write_plugin
 
 
@@ -53,7 +54,9 @@ def test_the_working_directory_is_never_looked_into(folder: Path, monkeypatch: p
     assert discover(None, [], entry_points=False).sources == ()
     catalogue = discover(None, ["", "  "], entry_points=False)
     assert catalogue.sources == ()
-    assert len(catalogue.problems) == 2
+    wrong = "plugins.folders: got an empty name, expected a folder"
+    assert [str(problem) for problem in catalogue.problems] == [wrong, wrong]
+    assert {problem.kind for problem in catalogue.problems} == {ProblemKind.SETTINGS}
 
 
 @pytest.mark.parametrize("mode", [0o775, 0o757, 0o777, 0o1777])
@@ -107,20 +110,95 @@ def test_the_owner_is_root_or_the_user(uid: int, ok: bool) -> None:
 
 def test_a_home_folder_of_nobody() -> None:
     (problem,) = discover(None, ["~no_such_user_here/x"], entry_points=False).problems
-    assert "no such" in problem.text
+    assert problem.text == "~no_such_user_here/x: no such home folder"
+
+
+def test_the_home_folder_may_be_named_by_its_sign(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    path = write_plugin(folder, "whale")
+    (source,) = discover(None, [f"~/{folder.name}"], entry_points=False).sources
+    assert source.path == str(path)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     (problem,) = discover(None, [tmp_path / "no\x1b"], entry_points=False).problems
-    assert "no such folder" in problem.text
-    assert problem.text.isprintable()
+    assert problem.text == rf"{tmp_path}/no\x1b: no such folder"
     (tmp_path / "file").write_text("")
-    assert len(discover(None, [tmp_path / "file"], entry_points=False).problems) == 1
+    (problem,) = discover(None, [tmp_path / "file"], entry_points=False).problems
+    assert problem.text == f"{tmp_path}/file: no such folder"
+    assert discover(tmp_path / "gone", [], entry_points=False).sources == ()
+
+
+def test_where_a_plugin_is_for_people() -> None:
+    assert Source(name="x", origin=Origin.FOLDER, path="/p/x.py").where == "/p/x.py"
+    assert Source(name="x", origin=Origin.ENTRY_POINT, entry_point="a:B").where == "a:B"
+    assert Source(name="x", origin=Origin.TEST) == Source(
+        name="x", origin=Origin.TEST, path="", entry_point="", version=""
+    )
+    assert list(Origin) == ["bundled", "folder", "entry_point", "test"]
+
+
+ENTRY_POINTS = """\
+[orderflow.plugins]
+whale = pkg:Whale
+minnow = pkg:Minnow
+[other.plugins]
+not_ours = pkg:Other
+"""
+
+
+def test_entry_points_come_last_by_name_with_the_version_of_their_distribution(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "site" / "pkg-1.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pkg\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    monkeypatch.setattr("sys.path", [str(info.parent)])
+    path = write_plugin(folder, "zander")
+    assert discover(None, [folder], entry_points=True).sources == (
+        Source(name="zander", origin=Origin.FOLDER, path=str(path)),
+        Source(name="minnow", origin=Origin.ENTRY_POINT, entry_point="pkg:Minnow", version="1.2"),
+        Source(name="whale", origin=Origin.ENTRY_POINT, entry_point="pkg:Whale", version="1.2"),
+    )
+
+
+def test_names_are_listed_once_in_the_order_they_were_found(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    for place, name in ((folder, "b"), (folder, "c"), (other, "a"), (other, "b")):
+        write_plugin(place, name)
+    catalogue = discover(None, [folder, other], entry_points=False)
+    assert catalogue.names == ("b", "c", "a")
+    assert [source.path for source in catalogue.named("b")] == [str(folder / "b.py"), str(other / "b.py")]
+    assert catalogue.named("d") == ()
 
 
 def test_a_loop_of_links_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert access_fault(tmp_path / "loop") != ""
+    assert access_fault(tmp_path / "loop").startswith(f"{tmp_path}/loop: ")
+
+
+def test_what_is_not_there_cannot_be_trusted(tmp_path: Path) -> None:
+    assert access_fault(tmp_path / "gone.py") == f"{tmp_path}/gone.py: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "text"),
+    [
+        (0o100644, os.geteuid(), ""),
+        (0o100664, os.geteuid(), "x.py is writable by others; run: chmod go-w x.py"),
+        (0o100646, os.geteuid(), "x.py is writable by others; run: chmod go-w x.py"),
+        (
+            0o100666,
+            os.geteuid() + 5,
+            f"x.py belongs to another user (uid {os.geteuid() + 5}); make it yours: chown {os.geteuid()} x.py",
+        ),
+    ],
+)
+def test_what_is_said_of_owners_and_permissions(mode: int, uid: int, text: str) -> None:
+    status = os.stat_result((mode, 0, 0, 1, uid, 0, 0, 0, 0, 0))
+    assert mode_fault(Path("x.py"), status) == text
 
 
 def test_no_plugin_can_take_the_name_of_a_setting() -> None:
