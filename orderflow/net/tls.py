@@ -91,14 +91,17 @@ class TlsStream(PumpedStream):
             nonlocal is_wanted
             self._enter(data)
             is_wanted = self._hand_on(feed)
-            return is_wanted or self._outgoing.pending > 0
+            return is_wanted or self._outgoing.pending > 0 or self._over is not None
 
         while True:
             if self._outgoing.pending:
                 await self._flush_quietly()  # an answer of TLS itself: to a key update, or an alert
             if is_wanted:
                 return
-            await pump(self._transport, take, _READ_BYTES)
+            if self._over is None:
+                await pump(self._transport, take, _READ_BYTES)
+            else:
+                is_wanted = self._hand_on(feed)  # the error that came right behind what was good
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if not data:

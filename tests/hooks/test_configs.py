@@ -49,6 +49,12 @@ def test_defaults() -> None:
     assert build({}).default == Config()
 
 
+def test_without_overrides_every_instrument_has_the_default() -> None:
+    configs = Configs(Config(level=2.0))
+    assert configs.of(SPOT) is configs.of(ETH) is configs.default
+    assert "symbols" not in configs.table()
+
+
 def test_a_table() -> None:
     config = build({"level": 2, "names": ["a"], "severity": "critical"}).default
     assert config == Config(level=2.0, names=("a",), severity=Severity.CRITICAL)

@@ -39,8 +39,10 @@ class Counted(trio.abc.HalfCloseableStream):
         self._stream = stream
         self.reads = 0
         self.waits = 0
+        self.sent: list[bytes] = []
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent.append(bytes(data))
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -308,7 +310,8 @@ async def test_what_came_before_is_handed_on_without_waiting() -> None:
         await pair.server.send_all(b"x" * 10)
         before = pair.transport.reads
         pair.client._enter(bytes(await pair.transport._stream.receive_some()))
-        assert (await pair.client.receive_some()).endswith(b"x" * 10)
+        with trio.testing.assert_checkpoints():
+            assert (await pair.client.receive_some()).endswith(b"x" * 10)
         assert pair.transport.reads == before
 
 
@@ -335,6 +338,36 @@ async def test_a_bad_record_is_answered_with_an_alert() -> None:
         with pytest.raises(trio.BrokenResourceError) as caught:
             await pair.server.receive_some()
         assert "ALERT" in str(caught.value.__cause__)
+
+
+async def test_an_error_right_behind_what_is_good_needs_no_more_bytes_to_be_told() -> None:
+    async with tls_pair(client_context()) as pair:
+        taken: list[bytes] = []
+        await pair.server.send_all(b"good")
+        await pair.server.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
+            await pair.client.pump(lambda data: taken.append(data) is not None, 1)
+        assert b"".join(taken) == b"good"
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await pair.server.receive_some()
+        assert "ALERT" in str(caught.value.__cause__)
+
+
+async def test_what_tls_itself_has_to_say_is_sent_while_a_pump_goes_on() -> None:
+    """Such as its answer to a key update, which Python's `ssl` cannot ask for."""
+    async with tls_pair(client_context()) as pair, trio.open_nursery() as nursery:
+
+        def feed(data: bytes) -> bool:
+            pair.client._outgoing.write(b"said by TLS")
+            return False
+
+        before = len(pair.transport.sent)
+        nursery.start_soon(pair.client.pump, feed, 1)
+        for count in (1, 2):
+            await pair.server.send_all(b"data")
+            await trio.testing.wait_all_tasks_blocked()
+            assert pair.transport.sent[before:] == [b"said by TLS"] * count
+        nursery.cancel_scope.cancel()
 
 
 async def test_writing_after_a_broken_record_is_a_broken_stream() -> None:
