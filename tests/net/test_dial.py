@@ -164,12 +164,21 @@ async def test_a_name_that_does_not_resolve(said: tuple[str, ...], detail: str) 
     assert (caught.value.reason, caught.value.detail) == ("dns", detail)
 
 
+def all_failed(cause: OSError) -> OSError:
+    """As Trio says it of a host with one address."""
+    error = OSError("all attempts to connect failed")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "reason", "detail"),
     [
         (OSError(errno.ECONNREFUSED, "no"), "refused", os.strerror(errno.ECONNREFUSED)),
         (OSError(errno.EMFILE, "no"), "unreachable", os.strerror(errno.EMFILE)),
         (OSError("no number\x1b"), "unreachable", r"no number\x1b"),
+        (all_failed(OSError(errno.ECONNREFUSED, "no")), "refused", os.strerror(errno.ECONNREFUSED)),
+        (all_failed(OSError("no number")), "unreachable", "all attempts to connect failed"),
     ],
 )
 async def test_an_error_of_one_attempt_or_of_none_is_named(
