@@ -15,7 +15,7 @@ from orderflow.hooks import wire
 from orderflow.hooks.child import Server, Teller
 from orderflow.hooks.discovery import Origin, Source
 from orderflow.hooks.samples import make_tick, sample_start
-from tests.hooks.plugin_files import tick_hook, write_plugin
+from tests.hooks.plugin_files import GOOD, HEAD, tick_hook, write_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,6 +192,12 @@ def test_a_record_that_cannot_become_text_is_lost_and_nothing_else(folder: Path)
     lines = ("import logging", "logging.warning('%d', 'no number')", "logging.warning('sound')")
     (said,) = only(serve(load_of(write_plugin(folder, "whale", tick_hook(*lines))) + ticks(1)), wire.Said)
     assert said.text == "sound"
+
+
+def test_what_is_logged_before_the_first_call_counts_as_a_call_too(folder: Path) -> None:
+    text = "import logging\nfor n in range(40): logging.warning('%d', n)\n" + HEAD + GOOD
+    messages = serve(load_of(write_plugin(folder, "whale", text=text)))
+    assert [one.text for one in only(messages, wire.Said)] == [str(number) for number in range(20)]
 
 
 def test_only_warnings_and_worse_are_listened_for() -> None:

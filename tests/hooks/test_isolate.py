@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from contextlib import closing
@@ -303,6 +304,21 @@ def test_it_gets_no_secret_of_ours_and_no_terminal(folder: Path, monkeypatch: py
     assert "canary" not in told.message
     assert "PATH" in told.message
     assert own.message == "True"
+
+
+def test_it_stands_back_for_the_rest(folder: Path) -> None:
+    """Behind others for a processor, first to go when memory is short, no core file, so much memory."""
+    lines = (
+        "import faulthandler, os, resource",
+        "adjusted = open('/proc/self/oom_score_adj').read().strip()",
+        "limits = [resource.getrlimit(kind) for kind in (resource.RLIMIT_CORE, resource.RLIMIT_AS)]",
+        "return [notice(tick, 'told', repr((os.nice(0), adjusted, limits, faulthandler.is_enabled())))]",
+    )
+    write_plugin(folder, "a_bad", tick_hook(*lines))
+    with closing(host_of(folder, isolated_memory_mb=700)) as host:
+        (told,) = host.tick(TICK)
+    limits = [(0, 0), (700 * 1024 * 1024, 700 * 1024 * 1024)]
+    assert told.message == repr((min(os.nice(0) + 5, 19), "1000", limits, True))
 
 
 @pytest.mark.parametrize("name", ["PATH", "LC_ALL", "TZ"])

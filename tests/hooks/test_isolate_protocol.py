@@ -107,12 +107,12 @@ def told(outcome: Outcome) -> tuple[Any, ...]:
 def test_before_it_is_launched_there_is_no_process() -> None:
     isolate = Isolate(SOURCE, {}, Isolation(), 5)
     assert (isolate.pid, isolate.ended) == (None, False)
-    with pytest.raises(Died, match="^its process has been ended"):
+    with pytest.raises(Died, match=r"^its process has been ended"):
         isolate.ask("orderflow_tick", TICK)
     for ask in (isolate.farewell, isolate.kill, isolate.close):
         ask()
         assert isolate.ended
-    with pytest.raises(Died, match="^its process has been ended"):
+    with pytest.raises(Died, match=r"^its process has been ended"):
         isolate.ask("orderflow_tick", TICK)
 
 
@@ -131,7 +131,7 @@ def test_settings_that_cannot_be_sent_end_it(processes: Processes) -> None:
     processes.append(process)
     isolate = Isolate(SOURCE, {"limit": object()}, Isolation(memory_mb=100), 5)
     isolate.launch()
-    with pytest.raises(Died, match="^its process could not be told its settings: it cannot be sent: TypeError"):
+    with pytest.raises(Died, match=r"^its process could not be told its settings: it cannot be sent: TypeError"):
         isolate.begin_loading()
     assert (process.told, process.ends) == ([], [("end", 0.0)])
 
@@ -151,7 +151,7 @@ NONSENSE = [b"\xc1", wire.Unfit(problems=()), READY, answer(2)]
 @pytest.mark.parametrize("said", [answer(), b"\xc1"])
 def test_nonsense_in_place_of_ready(processes: Processes, said: wire.FromPlugin | bytes) -> None:
     isolate, process = launched(processes, said)
-    with pytest.raises(Died, match="^its process sent nonsense and was ended"):
+    with pytest.raises(Died, match=r"^its process sent nonsense and was ended"):
         isolate.wait_ready()
     assert process.ends == [("end", 0.0)]
 
@@ -212,7 +212,7 @@ def test_what_it_says_is_judged_once_more(
 @pytest.mark.parametrize("said", NONSENSE)
 def test_nonsense_in_place_of_an_answer(processes: Processes, said: wire.FromPlugin | bytes) -> None:
     isolate, process = launched(processes, said)
-    with pytest.raises(Died, match="^its process sent nonsense and was ended"):
+    with pytest.raises(Died, match=r"^its process sent nonsense and was ended"):
         isolate.ask("orderflow_tick", TICK)
     assert process.ends == [("end", 0.0)]
 
@@ -276,7 +276,7 @@ def test_the_ways_to_end_it(processes: Processes) -> None:
     isolate.close()
     isolate.kill()
     assert process.ends == ["close", ("end", 3.0), ("end", 0.0), "kill"]
-    with pytest.raises(Died, match="^its process has been ended"):
+    with pytest.raises(Died, match=r"^its process has been ended"):
         isolate.ask("orderflow_tick", TICK)
     assert process.told == []
 
