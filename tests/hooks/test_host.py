@@ -431,9 +431,11 @@ def test_a_closed_host_calls_nobody(folder: Path) -> None:
 
 
 def test_plugins_that_are_refused_are_listed_behind_the_others(folder: Path) -> None:
-    write_plugin(folder, "bad", text="x = 1\n")
+    body = "@hookimpl\nasync def orderflow_tick(self, tick): pass\n@hookimpl\ndef orderflow_alerts(self, x): pass\n"
+    write_plugin(folder, "bad", body)
     write_plugin(folder, "good")
     setup = set_up(choose(("bad", "good", "goood"), folder), None)
+    assert len(setup.problems) == 3
     plugins = setup.host.statistics().plugins
     assert [(plugin.name, plugin.state) for plugin in plugins] == [
         ("good", PluginState.ACTIVE),

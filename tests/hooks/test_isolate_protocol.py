@@ -11,17 +11,19 @@ import pytest
 
 from orderflow.core.types import Alert, AlertKind, Severity
 from orderflow.hooks import wire
+from orderflow.hooks.calling import Outcome
 from orderflow.hooks.discovery import Origin, Source
+from orderflow.hooks.host import PluginHost
 from orderflow.hooks.isolate import END_S, Isolate, Isolation, failed
 from orderflow.hooks.loading import PluginProblems
 from orderflow.hooks.problems import Problem
 from orderflow.hooks.process import Died, Patience
-from orderflow.hooks.samples import make_tick, sample_start
+from orderflow.hooks.records import PluginState
+from orderflow.hooks.samples import make_tick, sample_changes, sample_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orderflow.hooks.calling import Outcome
 
 TICK = make_tick()
 SOURCE = Source(name="whale", origin=Origin.TEST, path="/p/whale.py")
@@ -370,3 +372,120 @@ def test_the_policy_is_that_of_the_settings() -> None:
 
     for name in Isolation.__struct_fields__:
         assert getattr(Isolation(), name) == getattr(PluginSettings(), f"isolated_{name}")
+
+
+# --- the host beside it
+
+
+class Apart:
+    """An isolate that answers with these outcomes, one a call; `None`: later."""
+
+    def __init__(self, name: str, *outcomes: Outcome | None) -> None:
+        self.source = msgspec.structs.replace(SOURCE, name=name)
+        self.outcomes = deque(outcomes)
+        self.heard: list[tuple[str, Any]] = []
+        self.ends: list[Any] = []
+
+    def run(self, hook: str, argument: Any) -> Outcome | None:
+        self.heard.append((hook, argument))
+        return self.outcomes.popleft() if self.outcomes else Outcome()
+
+    def farewell(self) -> None:
+        self.ends.append("farewell")
+
+    def close(self, within_s: float) -> None:
+        self.ends.append(within_s)
+
+    def kill(self) -> None:
+        self.ends.append("kill")
+
+
+def host_of(*isolates: Any, hooks: tuple[str, ...] = ("orderflow_tick",), **options: Any) -> PluginHost:
+    host = PluginHost(**options)
+    for isolate in isolates:
+        host.add_isolated(isolate, wire.Ready(version="1.5", hooks=hooks, config={"limit": 2.0}))
+    return host
+
+
+def outcome_of(**fields: Any) -> Outcome:
+    outcome = Outcome()
+    for name, value in fields.items():
+        setattr(outcome, name, value)
+    return outcome
+
+
+def test_an_isolated_plugin_is_called_for_the_hooks_it_has() -> None:
+    whale = Apart("whale", outcome_of(alerts=[ALERT]))
+    host = host_of(whale, hooks=("orderflow_tick", "orderflow_start", "unheard_of"))
+    host.start(sample_start())
+    host.feed_change(sample_changes()[0])
+    host.tick(TICK)
+    assert whale.heard == [("orderflow_start", sample_start()), ("orderflow_tick", TICK)]
+    (told,) = host.statistics().plugins
+    assert (told.name, told.version, told.isolated, told.config) == ("whale", "1.5", True, {"limit": 2.0})
+    assert told.hooks == ("orderflow_start", "orderflow_tick")
+    assert host.isolates == (whale,)
+
+
+def test_it_may_take_its_time_but_not_fail_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    times = iter(range(0, 1000, 50))
+    heard: list[Any] = []
+    whale = Apart("whale", Outcome(), outcome_of(error="no", told=True), outcome_of(error="gone", fatal="for good"))
+    minnow = Apart("minnow")
+    host = host_of(whale, minnow, clock=lambda: float(next(times)), on_failure=heard.append)
+    for _ in range(3):
+        host.tick(TICK)
+    told = host.statistics().plugins[0]
+    assert (told.state, told.failures, told.over_budget) == (PluginState.DISABLED, 2, 0)
+    assert told.last_error == "for good"
+    assert heard == []  # there is no exception to hand on
+    assert whale.ends == ["kill"]
+    assert host.isolates == (minnow,)
+    host.tick(TICK)
+    assert (len(whale.heard), len(minnow.heard)) == (3, 4)
+    assert [record.getMessage() for record in caplog.records] == [
+        "plugin whale (/p/whale.py): orderflow_tick failed: gone",
+        "plugin whale (/p/whale.py) disabled: for good",
+    ]
+
+
+def test_outcomes_that_come_later_are_settled_for_whom_they_are() -> None:
+    alert = "orderflow_alert"
+    whale, minnow = Apart("whale", None), Apart("minnow", None)
+    host = host_of(whale, minnow, hooks=("orderflow_tick", alert))
+    assert host.tick(TICK) == []
+    assert [one.calls for one in host.statistics().plugins] == [0, 0]
+    own = msgspec.structs.replace(ALERT, plugin="minnow")
+    later: Any = minnow
+    assert host.settle(later, "orderflow_tick", outcome_of(alerts=[ALERT], took_s=0.25)) == [own]
+    assert whale.heard[1:] == minnow.heard[1:] == [(alert, own)]
+    assert [(one.calls, one.alerts, one.total_s > 0.2) for one in host.statistics().plugins] == [
+        (1, 0, False),
+        (2, 1, True),
+    ]
+    stranger: Any = Apart("stranger")
+    assert host.settle(stranger, "orderflow_tick", outcome_of(alerts=[ALERT])) == []
+    assert len(whale.heard) == 2
+
+
+def test_all_are_asked_to_end_before_any_is_waited_for() -> None:
+    order: list[tuple[str, Any]] = []
+
+    class Noting(Apart):
+        def farewell(self) -> None:
+            order.append((self.source.name, "farewell"))
+
+        def close(self, within_s: float) -> None:
+            order.append((self.source.name, within_s))
+
+    whale = Noting("whale")
+    host = host_of(whale, Noting("minnow"))
+    host.close(0.5)
+    assert order == [("whale", "farewell"), ("minnow", "farewell"), ("whale", 0.5), ("minnow", 0.5)]
+    assert host.tick(TICK) == []
+    assert whale.heard == []
+
+
+def test_a_name_is_taken_once() -> None:
+    with pytest.raises(ValueError, match="'whale' is there already"):
+        host_of(Apart("whale"), Apart("whale"))
