@@ -19,6 +19,7 @@ from trio_websocket import wrap_client_stream
 from orderflow.bench.choices.bytecodes import counted_codes
 from orderflow.bench.choices.streams import dial_trio, dial_trio_tls, dial_waiting
 from orderflow.bench.choices.turns import shuffled
+from orderflow.bench.choices.waking import noting_wakings
 from orderflow.bench.client import applier, hand_in, keep_book
 from orderflow.bench.inprocess import make_engine, make_protocol
 from orderflow.bench.keeper import subscription
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from orderflow.bench.client import Client, Job, Sheet
     from orderflow.bench.loopback import Server
     from orderflow.bench.plan import Plan
+
+    _Rounds = defaultdict[str, list[Spread]]
+    """A spread a round, by way."""
 
 _BEAT_S: Final = 0.001
 _SMALL_READ: Final = 4096
@@ -120,11 +124,12 @@ def measure_sockets(plan: Plan, depth: int, tls: Papers | None = None) -> list[F
     paced, flood = (TLS, TLS) if tls else (PACED, FLOOD)
     over = " over TLS" if tls else ""
     with open_server(depth, plan.windows, plan.seed, tls) as server:
-        waits = _measure_waits(server, plan, paced)
+        waits, wakes = _measure_waits(server, plan, paced)
         costs = _measure_costs(server, plan, flood)
         codes = {name: _count_codes(server, name, client) for name, client in flood.items()}
     found: list[tuple[str, str, float | None, Mapping[str, Sequence[Spread]]]] = [
         ("due to book", "us", plan.rate, waits),
+        ("awake to book", "us", plan.rate, wakes),
         ("processor time a message", "us", None, costs),
     ]
     for number, name in enumerate(("waking to book", "waking to book, Trio's")):
@@ -141,24 +146,32 @@ def measure_sockets(plan: Plan, depth: int, tls: Papers | None = None) -> list[F
     ]  # fmt: skip
 
 
-def _measure_waits(server: Server, plan: Plan, ways: Mapping[str, Client]) -> dict[str, list[Spread]]:
-    """Latency from when each message was due. Raises: LoopbackError."""
-    rounds: dict[str, list[Spread]] = {name: [] for name in ways}
+def _measure_waits(server: Server, plan: Plan, ways: Mapping[str, Client]) -> tuple[_Rounds, _Rounds]:
+    """Latency from when each message was due, and from when the event loop woke up, if it sleeps.
+
+    Raises: LoopbackError.
+    """
+    waits: _Rounds = defaultdict(list)
+    wakes: _Rounds = defaultdict(list)
     count = max(20, round(plan.rate * plan.paced_s / _PACED_SHARE))
     for number in range(plan.rounds):
         late: dict[str, list[int]] = defaultdict(list)
+        awake: dict[str, list[int]] = defaultdict(list)
         for turn in range(_TURNS):
             gc.collect()
             for name in shuffled(ways, number * _TURNS + turn):
-                late[name] += latencies(server.run_here(name, ways[name], count, plan.rate))
-        for name, spans in late.items():
-            rounds[name].append(spread(spans))
-    return rounds
+                client = partial(noting_wakings, ways[name], awake[name])
+                late[name] += latencies(server.run_here(name, client, count, plan.rate))
+        for found, rounds in ((late, waits), (awake, wakes)):
+            for name, spans in found.items():
+                if spans:
+                    rounds[name].append(spread(spans))
+    return waits, wakes
 
 
-def _measure_costs(server: Server, plan: Plan, ways: Mapping[str, Client]) -> dict[str, list[Spread]]:
+def _measure_costs(server: Server, plan: Plan, ways: Mapping[str, Client]) -> _Rounds:
     """Processor time a message in a flood. Raises: LoopbackError."""
-    rounds: dict[str, list[Spread]] = {name: [] for name in ways}
+    rounds: _Rounds = defaultdict(list)
     for number in range(plan.rounds):
         took: dict[str, list[float]] = defaultdict(list)
         for turn in range(_TURNS):

@@ -57,6 +57,7 @@ def test_the_stage_measures_every_choice_ours_first(
         ways.setdefault(figure["name"], []).append(figure["case"])
     for name in (
         "due to book",
+        "awake to book",
         "processor time a message",
         "byte codes waking to book",
         "byte codes waking to book, Trio's",
