@@ -108,6 +108,13 @@ def test_the_owner_is_root_or_the_user(uid: int, ok: bool) -> None:
     assert (mode_fault(Path("x.py"), status) == "") is ok
 
 
+@pytest.mark.parametrize(("uid", "ok"), [(0, True), (1234, True), (1, False)])
+def test_a_user_who_is_not_root_trusts_root(monkeypatch: pytest.MonkeyPatch, uid: int, ok: bool) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    status = os.stat_result((0o100644, 0, 0, 1, uid, 0, 0, 0, 0, 0))
+    assert (mode_fault(Path("x.py"), status) == "") is ok
+
+
 def test_a_home_folder_of_nobody() -> None:
     (problem,) = discover(None, ["~no_such_user_here/x"], entry_points=False).problems
     assert problem.text == "~no_such_user_here/x: no such home folder"
