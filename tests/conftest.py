@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,11 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Compiled files are kept even where the environment says otherwise: a hundred processes of ours are started, and each
+# would compile all of the program again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A loaded machine is no failure: neither a slow example nor slow making of examples says anything about the program.
 # Fewer than half of Hypothesis's usual examples keep the suite short; HYPOTHESIS_EXAMPLES=1000 asks for more.
@@ -21,6 +27,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("orderflow")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits comes first (`socket`, `slow`, whole files): the end of the run is many short tests for all workers."""
+    waiting = {item.path for item in items if any(item.get_closest_marker(name) for name in ("socket", "slow"))}
+    items.sort(key=lambda item: item.path not in waiting)
 
 
 @pytest.fixture(autouse=True)

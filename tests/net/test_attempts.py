@@ -115,9 +115,11 @@ class Consumption:
 
     def __init__(self) -> None:
         gc.collect()
-        alive = (type(item) for item in gc.get_objects())
-        ours = (kind for kind in alive if str(kind.__module__).startswith(OURS))  # other libraries' may be no text
-        self.objects = Counter(kind.__qualname__ for kind in ours)
+        alive = Counter(map(type, gc.get_objects()))
+        self.objects: Counter[str] = Counter()
+        for kind, count in alive.items():
+            if str(kind.__module__).startswith(OURS):  # other libraries' may be no text
+                self.objects[kind.__qualname__] += count
         self.descriptors = len(os.listdir("/dev/fd"))
         self.tasks = trio.lowlevel.current_statistics().tasks_living
 
