@@ -30,7 +30,7 @@ settings.load_profile("orderflow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits comes first (`socket`, `slow`, whole files): the end of the run is many short tests for all workers."""
+    """Files with tests that wait (`socket`, `slow`) come first: the end of the run is many short tests."""
     waiting = {item.path for item in items if any(item.get_closest_marker(name) for name in ("socket", "slow"))}
     items.sort(key=lambda item: item.path not in waiting)
 

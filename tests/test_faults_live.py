@@ -38,7 +38,7 @@ pytestmark = pytest.mark.socket
 
 BTC, ETH = InstrumentId(Category.LINEAR, "BTCUSDT"), InstrumentId(Category.LINEAR, "ETHUSDT")
 HIT: Final = "topic=orderbook.50.BTCUSDT"
-IN_TIME_S: Final = 6.0
+IN_TIME_S: Final = 20.0  # waited for, if it must be: the machine may be busy
 
 
 class Row(NamedTuple):
@@ -163,7 +163,7 @@ class Scene(NamedTuple):
         self.server.plan.clear()
         assert await self.watched.wait(self.watched.all_live, IN_TIME_S), self.watched.monitor.engine.states()
         self.server.pause()
-        assert await self.watched.wait(lambda: not self.differing(), 2.0), self.differing()
+        assert await self.watched.wait(lambda: not self.differing(), IN_TIME_S), self.differing()
         assert self.watched.all_live()
 
     def check_log(self) -> None:
@@ -285,7 +285,7 @@ async def test_gap_generator_does_not_make_a_storm(tmp_path: Path) -> None:
     """At most one resync a second per topic, and after six in a minute the link is dropped instead."""
     async with scene(tmp_path) as play:
         play.server.plan.add(parse_fault(f"drop:{HIT},p=0.5"))
-        await play.watched.wait(lambda: bool(play.watched.diary.losses()), 8.0)
+        await play.watched.wait(lambda: bool(play.watched.diary.losses()), 30.0)
         assert [loss.reason for loss in play.watched.diary.losses()] == ["unstable"]
         left = [event["ts"] for event in play.events() if '"unsubscribe"' in event.get("text", "")]
         assert len(left) == 6

@@ -14,7 +14,7 @@ from orderflow.doctor.findings import Blame, Status, exit_code
 from orderflow.sim.faults import Faults, Refusal
 from orderflow.sim.private import DEFAULT_KEYS
 
-from .conftest import all_at, examine, exchange, listening
+from .conftest import HASTY, all_at, examine, exchange, listening
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,7 @@ async def test_a_server_that_says_nothing_ends_in_time(monkeypatch: pytest.Monke
     with_key(monkeypatch)
     began = trio.current_time()
     async with listening(be_silent) as port:
-        report = await examine(all_at(port))
+        report = await examine({**all_at(port), **HASTY})
     assert trio.current_time() - began < 10
     assert report.trouble == {"rest": Status.WARN, "socket linear": Status.FAIL, "private": Status.FAIL}
     assert "no answer to upgrade" in report["socket linear"].finding
@@ -234,7 +234,7 @@ class Mute(Faults):
 
 async def test_a_book_that_does_not_come() -> None:
     async with exchange(Mute(books=True)) as (_, urls):
-        report = await examine(urls)
+        report = await examine({**urls, "feed.snapshot_timeout_s": 0.5})
     assert report.trouble == {"book linear:BTCUSDT": Status.FAIL}
     assert report["book linear:BTCUSDT"].blame is Blame.NETWORK
 
@@ -242,7 +242,7 @@ async def test_a_book_that_does_not_come() -> None:
 async def test_an_exchange_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     with_key(monkeypatch)
     async with exchange(Mute(answers=True)) as (_, urls):
-        report = await examine(urls)
+        report = await examine({**urls, "feed.ack_timeout_s": 0.5})
     assert report.status("socket linear") is report.status("private") is Status.FAIL
     assert exit_code(report.checks) == Blame.NETWORK
 

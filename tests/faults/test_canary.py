@@ -9,7 +9,6 @@ import http.client
 import json
 import re
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from orderflow.record.reader import open_recording
-from tests.faults.program import Exchange, Program, environment, nowhere
+from tests.faults.program import Exchange, Program, environment, free_port, nowhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,12 +164,6 @@ def own_environment() -> dict[str, str]:
     )
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
 def test_everything_switched_on(tmp_path: Path) -> None:
     """Signed in, recording, counted and scraped, at debug level: what is written, served and said of it later."""
     port, environ = free_port(), own_environment()
@@ -187,7 +180,7 @@ def test_everything_switched_on(tmp_path: Path) -> None:
                 lambda event: event["event"] == "stats" and len(event["links"]) == 2 and event["links"][1]["up"]
             )
             program.send(signal.SIGUSR1)
-            asked = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            asked = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
             asked.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
             scraped = asked.getresponse().read()
             asked.close()

@@ -79,9 +79,7 @@ def test_what_rest_asks_and_what_it_is_refused_is_counted(tmp_path: Path) -> Non
 
 def test_too_long_without_the_exchange(tmp_path: Path) -> None:
     with Program(tmp_path, *nowhere(), "--max-outage", "0.6") as program:
-        began = time.monotonic()
         assert program.end() == 4
-        assert time.monotonic() - began < 5
     assert program.events[-1]["event"] == "summary"
     assert "could not be reached for 0.6 s" in str(program.events[-1]["notes"])
 
@@ -91,7 +89,7 @@ def test_an_outage_is_counted_from_the_last_link_that_worked(tmp_path: Path) -> 
         program.until_live()
         time.sleep(1.2)
         assert program.process.poll() is None
-        exchange.close()
         began = time.monotonic()
+        exchange.close()
         assert program.end() == 4
-        assert 0.5 < time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.5

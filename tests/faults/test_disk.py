@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,8 @@ import pytest
 
 from orderflow.record.reader import Damage, open_recording
 from orderflow.record.records import Gap
-from tests.faults.program import Exchange, Program, environment, nowhere
+from tests.faults.program import Exchange, Program, environment, free_port, nowhere
+from tests.faults.test_metrics_port import scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +65,9 @@ def test_a_full_disk_takes_nothing_down(tmp_path: Path, exchange: Exchange) -> N
         quick = [*exchange.options, "--interval", "0.1"]
         record = ["--set", "record.keep_free_mb=0", "--set", "record.retry_s=0.2", "--set", "record.flush_s=0.1"]
         (disk / "tape").mkdir()
-        writer = stack.enter_context(Program(tmp_path, *quick, "--log-level", "debug", stdout=out, stderr=log))
+        port = free_port()
+        counted = ["--log-level", "debug", "--metrics-port", str(port)]
+        writer = stack.enter_context(Program(tmp_path, *quick, *counted, stdout=out, stderr=log))
         recorder = stack.enter_context(
             Program(tmp_path, *quick, *record, "--record", str(disk / "tape"), "--book-out", str(disk / "books.json"))
         )
@@ -76,6 +80,7 @@ def test_a_full_disk_takes_nothing_down(tmp_path: Path, exchange: Exchange) -> N
         recorder.until_said("could not write")
         assert not (disk / "books.json").exists()
         assert writer.process.poll() is None
+        until(lambda: re.search("orderflow_output_lines_dropped_total [1-9]", scraped(port)), "nothing was dropped")
         assert (disk / "ticks.jsonl").stat().st_size < 4096
         filler.unlink()
         recorder.until(lambda event: event["event"] == "alert" and event["rule"] == "gap" and event["kind"] == "clear")
@@ -93,6 +98,14 @@ def test_a_full_disk_takes_nothing_down(tmp_path: Path, exchange: Exchange) -> N
     assert not [item for item in items if isinstance(item, Damage)]
     assert any(isinstance(item, Gap) for item in items)
     assert books[0]["state"] == "live"
+
+
+def scraped(port: int) -> str:
+    """Its counters; none before it listens."""
+    try:
+        return scrape(port)[1]
+    except OSError:
+        return ""
 
 
 def has_tick(disk: Path) -> bool:

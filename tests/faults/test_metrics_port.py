@@ -24,7 +24,7 @@ def port() -> int:
 
 
 def scrape(port: int, **headers: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("GET", "/metrics", headers=headers)
     answer = connection.getresponse()
     text = answer.read().decode()

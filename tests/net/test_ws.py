@@ -919,7 +919,7 @@ async def flood(request: trio_websocket.WebSocketRequest) -> None:
         for number in range(100_000):
             await connection.send_message(f"message {number}")
             if number % 100 == 0:
-                with trio.fail_after(5):
+                with trio.fail_after(9):
                     await connection.ping()
     except trio_websocket.ConnectionClosed:
         return
@@ -961,7 +961,7 @@ async def test_a_certificate_that_does_not_fit_is_never_accepted(
     if trusted:
         authority.configure_trust(client)
     async with serving(flood, server_context(authority, *names)) as port:
-        with trio.fail_after(5):
+        with trio.fail_after(9):
             error = await real_opening_error(f"wss://localhost:{port}/", client)
     assert error.reason == "tls"
     assert "certificate of localhost refused" in error.detail
@@ -978,7 +978,7 @@ async def test_no_tls_is_never_plain_text(answer: bytes, reason: str) -> None:
         await stream.aclose()
 
     async with raw_serving(handler) as port:
-        with trio.fail_after(5):
+        with trio.fail_after(9):
             assert (await real_opening_error(f"wss://localhost:{port}/")).reason == reason
 
 
@@ -1026,7 +1026,7 @@ async def test_a_reset_is_reported_at_once_also_in_mid_frame(upgraded: bool) -> 
             await link.wait_closed()
 
     async with raw_serving(handler) as port:
-        with trio.fail_after(5), pytest.raises(ConnectionLost if upgraded else ConnectFailed) as caught:
+        with trio.fail_after(9), pytest.raises(ConnectionLost if upgraded else ConnectFailed) as caught:
             await open_and_wait(port)
     assert caught.value.reason == ("reset" if upgraded else "closed")
 
@@ -1042,7 +1042,7 @@ async def test_the_right_code_reaches_a_peer_that_keeps_sending() -> None:
         await stream.aclose()
 
     async with raw_serving(handler) as port:
-        with trio.fail_after(5), pytest.raises(ProtocolViolation):
+        with trio.fail_after(9), pytest.raises(ProtocolViolation):
             async with open_ws(f"ws://127.0.0.1:{port}/", ignore, POLICY) as link:
                 await link.wait_closed()
     assert heard == [CloseConnection(code=1007, reason="")]

@@ -70,7 +70,7 @@ def test_it_serves_until_a_signal_and_ends_well() -> None:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(20) == 0
     assert told["public"]["spot"] == f"ws://127.0.0.1:{told['port']}/v5/public/spot"
     assert told["environment"]["ORDERFLOW_BYBIT__REST_URL"] == told["rest"]
 

@@ -56,7 +56,7 @@ async def test_a_live_recording_verifies_with_0_ppm_and_a_doctored_one_does_not(
         monitor = Monitor(settings, host, live, Output(sink.fileno()), recorder=recorder)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(monitor.run)
-            with trio.fail_after(15):
+            with trio.fail_after(60):
                 await all_live(monitor)
                 await trio.sleep(1.5)
                 for client in exchange.clients():  # of both kinds: those of the books and those beside
