@@ -403,7 +403,8 @@ class Monitor:
         self._queue.hand_to(self._apply)
         try:
             while True:
-                self._apply(await self._queue.receive())
+                for events in await self._queue.receive():
+                    self._apply(events)
         finally:
             self._queue.hand_to(None)
 

@@ -225,15 +225,14 @@ async def run_busy(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> No
 async def _run_books(queue: EventQueue, apply: Apply) -> None:
     """The book task of the program."""
     queue.hand_to(apply)
-    while True:
-        apply(await queue.receive())
+    await _run_books_in_turn(queue, apply)
 
 
 async def _run_books_in_turn(queue: EventQueue, apply: Apply) -> None:
-    """The same where everything waits for its turn; it takes all there is, or a flood would outrun it."""
+    """The same where everything waits for its turn."""
     while True:
-        apply(await queue.receive())
-        apply(queue.take_all())
+        for events in await queue.receive():
+            apply(events)
 
 
 def applier(job: Job, engine: Engine, sheet: Sheet, done: trio.Event) -> Apply:

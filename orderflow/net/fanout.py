@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -38,9 +37,9 @@ class EventQueue:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        # The channel wakes the book task, once an item; the items stand beside it, because one that the channel has
-        # already handed to a task that has not run yet could not be taken back by `take_all`. Bounded below, by events.
-        self._send, self._receive = trio.open_memory_channel[None](math.inf)
+        # The channel wakes the book task; the items stand beside it, because one that the channel has already handed to
+        # a task that has not run yet could not be taken back by `take_all`. They are bounded below, by events.
+        self._send, self._receive = trio.open_memory_channel[None](1)
         self._items: deque[list[Event]] = deque()
         self._depth = self._peak = self._overruns = 0
         self._take: Callable[[list[Event]], None] | None = None
@@ -70,16 +69,23 @@ class EventQueue:
 
     def _put(self, events: list[Event]) -> None:
         self._items.append(events)
-        self._send.send_nowait(None)
+        try:
+            self._send.send_nowait(None)
+        except trio.WouldBlock:
+            pass  # it will be woken
 
-    async def receive(self) -> list[Event]:
-        """The next batch. Raises: trio.EndOfChannel after `close` once all is drained."""
+    async def receive(self) -> list[list[Event]]:
+        """Every item that waits, oldest first: one at a time, a flood, whose reads are several items, would outrun.
+
+        Raises: trio.EndOfChannel after `close` once all is drained.
+        """
         while True:
             await self._receive.receive()
             if self._items:  # else `take_all` was here in the meantime
-                events = self._items.popleft()
-                self._depth -= len(events)
-                return events
+                items = list(self._items)
+                self._items.clear()
+                self._depth = 0
+                return items
 
     def take_all(self) -> list[Event]:
         """Everything that waits, oldest first, without waiting."""

@@ -24,7 +24,7 @@ async def test_events_come_in_order_and_whole_batches() -> None:
     queue = EventQueue(10)
     queue.put_nowait(events(2))
     queue.put_control(events(1, 2))
-    assert [await queue.receive(), await queue.receive()] == [events(2), events(1, 2)]
+    assert await queue.receive() == [events(2), events(1, 2)]
 
 
 async def test_a_full_queue_refuses_the_batch_and_loses_nothing_it_took() -> None:
@@ -35,7 +35,7 @@ async def test_a_full_queue_refuses_the_batch_and_loses_nothing_it_took() -> Non
     assert caught.value.reason == "overrun"
     queue.put_nowait(events(2, 6))
     assert (queue.statistics().depth, queue.statistics().peak, queue.statistics().overruns) == (5, 5, 1)
-    assert [await queue.receive(), await queue.receive()] == [events(3), events(2, 6)]
+    assert await queue.receive() == [events(3), events(2, 6)]
     assert queue.statistics().depth == 0
     queue.put_nowait(events(5))
 
@@ -46,8 +46,7 @@ async def test_what_a_link_says_of_itself_always_gets_in() -> None:
     queue.put_control(events(4))
     with pytest.raises(FeedOverrun):
         queue.put_nowait(events(1))
-    assert len(await queue.receive()) == 1
-    assert len(await queue.receive()) == 4
+    assert [len(item) for item in await queue.receive()] == [1, 4]
 
 
 async def test_what_is_counted_of_events() -> None:
@@ -57,8 +56,8 @@ async def test_what_is_counted_of_events() -> None:
     queue.put_nowait(events(1, 1))
     assert queue.statistics() == QueueStatistics(depth=2, peak=2, overruns=0)
     await queue.receive()
-    assert queue.statistics() == QueueStatistics(depth=1, peak=2, overruns=0)
-    queue.put_control(events(9, 2))
+    assert queue.statistics() == QueueStatistics(depth=0, peak=2, overruns=0)
+    queue.put_control(events(10, 1))
     for count in (1, 2):
         with pytest.raises(FeedOverrun):
             queue.put_nowait(events(1))
@@ -76,33 +75,59 @@ async def test_events_are_handed_over_at_once_but_never_past_others() -> None:
     queue.put_nowait(events(2, 8))
     assert taken == [events(7)]
     assert queue.statistics().depth == 3
-    assert [await queue.receive(), await queue.receive()] == [events(1, 7), events(2, 8)]
+    assert await queue.receive() == [events(1, 7), events(2, 8)]
     queue.put_nowait(events(1, 10))
     assert taken == [events(7), events(1, 10)]
     queue.hand_to(None)
     queue.put_nowait(events(1, 11))
-    assert await queue.receive() == events(1, 11)
+    assert await queue.receive() == [events(1, 11)]
+
+
+async def test_a_flood_that_began_while_something_waited_does_not_outrun_the_book_task() -> None:
+    """A read of a flood is several items, and the book task has one turn between two reads."""
+    queue = EventQueue(100)
+    got: list[Event] = []
+
+    async def book_task() -> None:
+        queue.hand_to(got.extend)
+        while True:
+            for item in await queue.receive():
+                got.extend(item)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(book_task)
+        await trio.testing.wait_all_tasks_blocked()
+        queue.put_control(events(1))
+        for number in range(1, 801, 4):
+            for item in range(number, number + 4):
+                queue.put_nowait(events(1, item))
+            await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert got == events(801)
+    assert queue.statistics().overruns == 0
 
 
 async def test_a_closed_queue_hands_out_what_it_has() -> None:
     queue = EventQueue(5)
     queue.put_nowait(events(1))
     queue.close()
-    assert await queue.receive() == events(1)
+    assert await queue.receive() == [events(1)]
     with pytest.raises(trio.EndOfChannel):
         await queue.receive()
 
 
 @given(st.lists(st.integers(0, 6) | st.none(), max_size=60), st.integers(1, 12))
 def test_the_depth_is_what_was_put_and_not_taken(steps: list[int | None], limit: int) -> None:
-    """`None` takes a batch, a number puts one."""
+    """`None` takes what waits, a number puts an item."""
 
     async def play() -> None:
         queue, waiting = EventQueue(limit), list[int]()
         for step in steps:
             if step is None:
                 if waiting:
-                    assert len(await queue.receive()) == waiting.pop(0)
+                    assert [len(item) for item in await queue.receive()] == waiting
+                    waiting.clear()
             elif sum(waiting) + step > limit:
                 with pytest.raises(FeedOverrun):
                     queue.put_nowait(events(step))
@@ -232,7 +257,7 @@ async def test_what_is_taken_at_once_is_not_handed_out_again() -> None:
 
     async def book_task() -> None:
         while True:
-            got.append(await queue.receive())
+            got.extend(await queue.receive())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(book_task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -207,7 +207,7 @@ class Bench:
     async def _books(self) -> None:
         while True:
             await self.gate.wait()
-            for event in await self.queue.receive():
+            for event in chain.from_iterable(await self.queue.receive()):
                 self.events.append(event)
                 for output in self.engine.apply(event):
                     if isinstance(output, ResyncNeeded):
@@ -797,7 +797,8 @@ def test_cancelled_at_any_step_it_leaves_nothing_behind() -> None:
                 await stream.send_all(b"x")
         told = []
         while bench.queue.statistics().depth:
-            told += [type(event) for event in await bench.queue.receive() if isinstance(event, LinkUp | LinkDown)]
+            items = await bench.queue.receive()
+            told += [type(event) for item in items for event in item if isinstance(event, LinkUp | LinkDown)]
         assert not told or told[-1] is LinkDown
         assert all(after is LinkDown for kind, after in pairwise(told) if kind is LinkUp)
         assert bench.feed._current is None
