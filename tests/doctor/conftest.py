@@ -30,6 +30,8 @@ COMMON: dict[str, object] = {
     "feed.ack_timeout_s": 15.0,
     "bybit.rest_timeout_s": 15.0,
     "plugins.entry_points": False,
+    "plugins.budget_ms": 9_000.0,
+    "plugins.disable_over_ms": 10_000.0,
 }
 """Patient: what should answer does so on a busy machine too."""
 HASTY: dict[str, object] = {key: 0.5 for key in COMMON if key.endswith("_timeout_s")}
