@@ -62,8 +62,10 @@ def format_report(report: Report) -> str:
         f"program: {memory} MiB (second half {facts['program_growth'] / 2**20:+.2f} MiB); "
         f"soak: {before.rss_bytes / 2**20:.0f} -> {after.rss_bytes / 2**20:.0f} MiB, "
         f"descriptors {before.descriptors} -> {after.descriptors}, tasks {before.tasks} -> {after.tasks}",
-        _verdict(report),
     ]
+    if report.folder:
+        lines.append(f"the exchange's log, the program's output and recordings: {escape_text(report.folder, 300)}")
+    lines.append(_verdict(report))
     return "\n".join(lines)
 
 

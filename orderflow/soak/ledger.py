@@ -121,11 +121,12 @@ class Ledger:
     def resubscribes(self) -> Iterator[str]:
         """Each topic is asked for once per connection, and once more per resync and refusal.
 
-        And per black hole: it may have swallowed the unsubscribe of a resync and have ended before the subscribe.
+        And twice per black hole: it may have swallowed the unsubscribe of a resync and have ended before the subscribe,
+        which the exchange then refuses, as subscribed already; of several topics each is then asked for by itself.
         """
         for key, link in self.opened.items():
             for topic, count in link.subscribed.items():
-                if count > 1 + len(link.left_ms[topic]) + link.refusals + link.black_holes:
+                if count > 1 + len(link.left_ms[topic]) + link.refusals + 2 * link.black_holes:
                     yield f"{key}: {topic} subscribed {count} times, left {len(link.left_ms[topic])} times"
 
     def resyncs(self, policy: LinkPolicy, paces: dict[str, Pace], exchange: Pace) -> Iterator[str]:

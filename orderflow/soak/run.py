@@ -10,6 +10,7 @@ Three monitors watch the same books at three depths, so that their connections c
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import tempfile
 from contextlib import AsyncExitStack
@@ -68,7 +69,10 @@ class SoakPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """`before`, `after`: of this process; `facts`: numbers, by name; `unsure`: what there was no time to judge."""
+    """`before`, `after`: of this process; `facts`: numbers, by name; `unsure`: what there was no time to judge.
+
+    folder: with the exchange's log (clients.jsonl), the program's output and recordings, when a promise was broken.
+    """
 
     plan: SoakPlan
     checks: list[Check]
@@ -76,6 +80,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     before: Usage
     after: Usage
     facts: dict[str, Any]
+    folder: str = ""
 
     @property
     def kept(self) -> bool:
@@ -84,8 +89,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 async def soak(plan: SoakPlan, tell: Callable[[str], None] = lambda text: None) -> Report:
     """Run one soak. Returns: the report; nothing is raised for a broken promise. `tell`: progress, for people."""
-    with tempfile.TemporaryDirectory(prefix="orderflow-soak-", ignore_cleanup_errors=True) as folder:
-        return await _Soak(plan, Path(folder), tell).run()
+    folder = Path(tempfile.mkdtemp(prefix="orderflow-soak-"))
+    is_kept = False
+    try:
+        report = await _Soak(plan, folder, tell).run()
+        is_kept = not report.kept
+    finally:
+        if not is_kept:
+            shutil.rmtree(folder, ignore_errors=True)
+    return msgspec.structs.replace(report, folder=str(folder)) if is_kept else report
 
 
 class _Soak:

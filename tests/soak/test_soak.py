@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import tempfile
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,14 @@ from orderflow.soak.compare import differences
 from orderflow.soak.ledger import Ledger, waits
 from orderflow.soak.pace import Pace
 from orderflow.soak.proofs import PROOFS, Check
-from orderflow.soak.run import Report, SoakPlan, soak
+from orderflow.soak.run import Report, SoakPlan, _Soak, soak
 from orderflow.soak.usage import Usage
 from orderflow.soak.watched import Diary
 from orderflow.soak.witness import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 BTC = InstrumentId(Category.LINEAR, "BTCUSDT")
 TOPIC = "orderbook.50.BTCUSDT"
@@ -98,6 +100,8 @@ def test_a_broken_promise_is_shown_and_counts() -> None:
     assert "BROKEN bad" in text
     assert "10 more" in text
     assert "\x1b" not in text
+    kept = msgspec.structs.replace(report, folder="/somewhere/\x1b[31m")
+    assert "/somewhere/" in format_report(kept).splitlines()[-2]
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------------
@@ -123,6 +127,7 @@ def became(state: BookState, reason: str = "") -> BookStateChanged:
 
 
 PACE = Pace(lambda: 0.0)
+BLACK_HOLE: dict[str, Any] = {"event": "fault", "name": "black-hole"}
 GAP = {"event": "gap", "ts": 10_000, "topic": TOPIC, "lost": 2}
 LIVE_BEFORE = (5.0, became(BookState.LIVE))
 
@@ -159,7 +164,8 @@ def test_a_gap_is_seen_a_second_later_of_the_time_there_was() -> None:
         ([asks("subscribe", TOPIC), asks("subscribe", TOPIC)], 1),
         ([asks("subscribe", TOPIC), asks("unsubscribe", TOPIC), asks("subscribe", TOPIC)], 0),
         ([asks("subscribe", TOPIC), {"event": "fault", "name": "refuse"}, asks("subscribe", TOPIC)], 0),
-        ([asks("subscribe", TOPIC), {"event": "fault", "name": "black-hole"}, asks("subscribe", TOPIC)], 0),
+        ([asks("subscribe", TOPIC), BLACK_HOLE, *[asks("subscribe", TOPIC)] * 2], 0),
+        ([asks("subscribe", TOPIC), BLACK_HOLE, *[asks("subscribe", TOPIC)] * 3], 1),
         ([asks("subscribe", TOPIC), {"event": "fault", "name": "stall"}, asks("subscribe", TOPIC)], 1),
     ],
 )
@@ -301,3 +307,22 @@ async def test_wrong_numbers_are_caught() -> None:
             witness.judge(tick)
             assert len(witness.wrong) == wrong, tick
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("wrong", [[], ["a number from a wrong book"]])
+def test_what_broke_a_promise_can_be_looked_at(
+    wrong: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is left behind else."""
+    usage = Usage(rss_bytes=1, descriptors=1, tasks=1)
+    check = Check(name="numbers", wrong=wrong)
+
+    async def run(it: _Soak) -> Report:
+        (it._folder / "clients.jsonl").touch()
+        return Report(plan=SoakPlan(), checks=[check], unsure=[], before=usage, after=usage, facts={})
+
+    monkeypatch.setattr(_Soak, "run", run)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    report = trio.run(soak, SoakPlan())
+    assert [str(log.parent) for log in tmp_path.glob("*/clients.jsonl")] == ([report.folder] if wrong else [])
+    assert len([*tmp_path.iterdir()]) == len(wrong)
