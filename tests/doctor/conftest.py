@@ -13,11 +13,12 @@ import trio
 
 from orderflow.doctor.command import examine_all
 from orderflow.doctor.findings import Status
+from orderflow.sim.catalogue import catalogue_by_id
 from orderflow.sim.server import SimConfig, SimServer, serve
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
     from orderflow.doctor.findings import Check
@@ -78,11 +79,16 @@ async def examine(options: Mapping[str, object], **more: Any) -> Report:
 
 @asynccontextmanager
 async def exchange(
-    faults: Faults | None = None, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    faults: Faults | None = None,
+    tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
+    symbols: Sequence[str] = ("linear:BTCUSDT",),
 ) -> AsyncIterator[tuple[SimServer, dict[str, object]]]:
-    """A simulated exchange, and the settings that point to it."""
+    """A simulated exchange that lists these (each market takes a moment to make), and the settings that point to it."""
+    known = {str(key): item for key, item in catalogue_by_id().items()}
+    config = SimConfig(instruments=tuple(known[symbol] for symbol in symbols), faults=faults, tls=tls)
     async with trio.open_nursery() as nursery:
-        sim = await nursery.start(serve, SimConfig(faults=faults, tls=tls))
+        sim = await nursery.start(serve, config)
         urls = {"public_ws_url": sim.public_url, "private_ws_url": sim.private_url, "rest_url": sim.rest_url}
         yield sim, {f"bybit.{key}": url.replace("127.0.0.1", host) for key, url in urls.items()}
         nursery.cancel_scope.cancel()

@@ -36,15 +36,13 @@ def with_key(monkeypatch: pytest.MonkeyPatch, secret: str = SECRET) -> None:
 
 async def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     with_key(monkeypatch)
-    symbols = ["BTCUSDT", "ETHUSDT", "spot:BTCUSDT", "inverse:BTCUSD"]
-    async with exchange() as (_, urls):
+    symbols = ["linear:BTCUSDT", "linear:ETHUSDT", "spot:BTCUSDT", "inverse:BTCUSD"]
+    async with exchange(symbols=symbols) as (_, urls):
         report = await examine({**urls, "symbols": symbols})
     assert report.trouble == {}
     assert exit_code(report.checks) == 0
     books = [check.name for check in report.checks if check.name.startswith("book ")]
-    assert sorted(books) == sorted(
-        f"book {name}" for name in ("linear:BTCUSDT", "linear:ETHUSDT", "spot:BTCUSDT", "inverse:BTCUSD")
-    )
+    assert sorted(books) == sorted(f"book {name}" for name in symbols)
     for name in (*NETWORK, "private", "credentials", "settings", "plugins"):
         assert report.status(name) is Status.PASS, report[name]
     assert all(check.took_ms is not None and check.took_ms >= 0 for check in report.checks)
