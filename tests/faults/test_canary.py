@@ -10,6 +10,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -229,21 +230,56 @@ def test_a_command_line_is_no_place_for_secrets(tmp_path: Path, key: str) -> Non
     check(b"".join(program.errors))
 
 
-def test_other_commands(tmp_path: Path, environ: dict[str, str]) -> None:
+IN_TURN = """
+import json, os, sys
+import dynaconf, rich.console, trio
+import orderflow.cli, orderflow.commands, orderflow.config.load, orderflow.config.show, orderflow.doctor.command
+from orderflow.__main__ import entry
+
+folder, commands = sys.argv[1], json.loads(sys.argv[2])
+for number, words in enumerate(commands):
+    if os.fork() == 0:
+        out = os.open(f"{folder}/{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        sys.argv[1:] = words
+        entry()
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+"""It imports everything, and forks a process for each command: none knows what another has learnt to mask."""
+
+
+def in_turn(folder: Path, commands: list[list[str]], outputs: Path, environ: dict[str, str]) -> list[tuple[int, bytes]]:
+    """Exit code and output of each command, run in `folder`. `outputs`: an empty folder to work in."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN, str(outputs), json.dumps(commands)],
+        cwd=folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    codes = [int(word) for word in done.stdout.split()]
+    return [(code, (outputs / str(number)).read_bytes()) for number, code in enumerate(codes)]
+
+
+def test_other_commands(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str]) -> None:
     (tmp_path / "wrong.toml").write_text(
         f"[default.bybit]\napi_key = {json.dumps([KEY])}\napi_secrt = {json.dumps(SECRET)}\n"
     )
-    commands = [
-        ["config", "show"],
-        ["config", "show", "--json", "--origin"],
-        ["config", "check"],
-        ["config", "check", "--config", "wrong.toml"],
-        ["run", "--config", "wrong.toml"],
-        ["plugins", "list"],
-        ["doctor", "--env", "sim", *nowhere()[2:]],
-    ]
-    for process in [spawned(tmp_path, command, environ) for command in commands]:
-        out, _ = process.communicate(timeout=60)
+    commands = {
+        ("config", "show"): 0,
+        ("config", "show", "--json", "--origin"): 0,
+        ("config", "check"): 0,
+        ("config", "check", "--config", "wrong.toml"): 2,
+        ("run", "--config", "wrong.toml"): 2,
+        ("plugins", "list"): 0,
+        ("doctor", "--env", "sim", *nowhere()[2:]): 4,
+    }
+    done = in_turn(tmp_path, [list(words) for words in commands], tmp_path_factory.mktemp("outputs"), environ)
+    for (code, out), (words, expected) in zip(done, commands.items(), strict=True):
+        assert code == expected, (words, out)
         assert out
         check(out)
     check_folder(tmp_path)
