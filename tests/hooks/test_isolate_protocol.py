@@ -233,10 +233,10 @@ def test_what_it_logs_and_prints_comes_before_its_answer(
     said = [wire.Said(level=level, text=f"level {level}\x1b") for level in (-5, 10, 25, 50, 999)]
     isolate, process = launched(processes, *said, answer())
     process.lines = ["printed"]
-    caplog.set_level(1)
+    name = "orderflow.plugin.whale"
+    caplog.set_level(1, logger=name)
     isolate.ask("orderflow_tick", TICK)
     records = [(record.name, record.levelno, record.getMessage()) for record in caplog.records]
-    name = "orderflow.plugin.whale"
     assert records == [
         (name, logging.INFO, "printed"),
         *((name, min(max(one.level, 10), 50), f"level {one.level}\\x1b") for one in said),
