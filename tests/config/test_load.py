@@ -358,15 +358,21 @@ TOKENS = [
 @pytest.mark.parametrize("token", [*TOKENS, "@none", "@insert 0 x", "@get depth", "@format\tx"])
 def test_nothing_is_ever_evaluated(folder: Folder, token: str) -> None:
     word = token.split()[0]
-    for key in ("log_level", "bybit.rest_url", "bybit.api_key", "interval_s", "plugins.spread.note"):
-        folder.settings(f"[default]\n{key} = {json.dumps(token)}")
-        assert f": {key}: begins with {word}, which is never evaluated" in folder.problem()
-        folder.settings("")
-        variable = schema.variable_name(tuple(key.split(".")))
-        assert f"{variable}: {key}: begins with {word}, which is never evaluated" in folder.problem({variable: token})
-    assert f"symbols: begins with {word}" in folder.problem(options={"symbols": ("BTCUSDT", token)})
-    folder.settings(f"[default.plugins.spread]\nx = [1, {{ y = [{json.dumps(token)}] }}]")
-    assert f"plugins.spread.x: begins with {word}" in folder.problem()
+    keys = ("log_level", "bybit.rest_url", "bybit.api_key", "interval_s", "plugins.spread.note")
+    variables = {schema.variable_name(tuple(key.split("."))): key for key in keys}
+    nested = f"plugins.spread.x = [1, {{ y = [{json.dumps(token)}] }}]"
+    folder.settings("\n".join(["[default]", *(f"{key} = {json.dumps(token)}" for key in keys), nested]))
+    *in_file, in_list = folder.problems()
+    for key, problem in zip(keys, in_file, strict=True):
+        assert f": {key}: begins with {word}, which is never evaluated" in problem
+    assert f"plugins.spread.x: begins with {word}" in in_list
+    folder.settings("")
+    *in_environment, in_option = folder.problems(
+        dict.fromkeys(variables, token), options={"symbols": ("BTCUSDT", token)}
+    )
+    for (variable, key), problem in zip(sorted(variables.items()), sorted(in_environment), strict=True):
+        assert f"{variable}: {key}: begins with {word}, which is never evaluated" in problem
+    assert f"symbols: begins with {word}" in in_option
 
 
 def test_a_plugins_text_may_begin_with_a_sign_that_is_no_token(folder: Folder) -> None:
@@ -390,16 +396,13 @@ def test_a_plugins_text_may_begin_with_a_sign_that_is_no_token(folder: Folder) -
     ],
 )
 def test_names_that_mean_something_to_dynaconf_are_refused(folder: Folder, key: str) -> None:
-    for text in (
-        f"[default]\n{key} = true",
-        f"[default.feed]\n{key} = true",
-        f"[default.plugins.spread]\n{key} = true",
-        f"[default.plugins.{key}]\nx = 1",
-    ):
-        folder.settings(text)
-        assert "reserved, and never obeyed" in folder.problem()
-    folder.settings(f"{key} = true")
-    assert "outside of any environment's table" in folder.problem()
+    tables = ("default", "default.feed", "default.plugins.spread")
+    inside = "".join(f"[{table}]\n{key} = true\n" for table in tables)
+    folder.settings(f"{key} = true\n{inside}[default.plugins.{key}]\nx = 1")
+    outside, *others = folder.problems()
+    assert "outside of any environment's table" in outside
+    assert len(others) == len(tables) + 1
+    assert all("reserved, and never obeyed" in problem for problem in others)
 
 
 def test_merge_words_in_lists_are_plain_texts(folder: Folder) -> None:
