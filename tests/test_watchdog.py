@@ -163,7 +163,7 @@ def start(tmp_path: Path, text: str, *options: str) -> Program:
 
 def test_a_plugin_that_never_returns_is_named_with_its_stack(tmp_path: Path) -> None:
     cases = [(IN_TICK.format(body), "orderflow_tick") for body in HANGING.values()]
-    cases += [(IN_INIT.format(HANGING["loop"]), "__init__"), (IN_IMPORT.format(HANGING["sleep"]), "import")]
+    cases += [(IN_INIT.format(HANGING["sleep"]), "__init__"), (IN_IMPORT.format(HANGING["sleep"]), "import")]
     with ExitStack() as stack:  # side by side: they do nothing but hang
         programs = [
             (stack.enter_context(start(tmp_path / str(number), text)), step)
@@ -176,7 +176,7 @@ def test_a_plugin_that_never_returns_is_named_with_its_stack(tmp_path: Path) -> 
 
 
 def test_a_stop_that_hangs_is_forced(tmp_path: Path) -> None:
-    with start(tmp_path, IN_STOP.format("while True: pass"), "--set", "watch.plugin_hang_s=60") as program:
+    with start(tmp_path, IN_STOP.format(HANGING["sleep"]), "--set", "watch.plugin_hang_s=60") as program:
         program.until(lambda event: event["event"] == "tick")
         code, took_s = program.stop()
     assert code == 70
@@ -187,7 +187,8 @@ def test_a_stop_that_hangs_is_forced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_even_a_program_that_hangs(tmp_path: Path, number: int) -> None:
-    text = IN_TICK.format("print('in it', flush=True); time.sleep(1000)")
+    naps = "while True: time.sleep(0.01)"  # a signal just before one long sleep would wait for its end
+    text = IN_TICK.format(f"print('in it', flush=True)\n        {naps}")
     with start(tmp_path, text, "--set", "watch.plugin_hang_s=60", "--set", "watch.stop_hang_s=60") as program:
         program.until_said("in it")
         program.send(number)

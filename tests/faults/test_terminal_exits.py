@@ -100,10 +100,10 @@ class Hang(NamedTuple):
 
 
 HANGS = (
-    Hang("while True: pass", ["watch.plugin_hang_s=0.6"], None, 70),
+    Hang("import time; time.sleep(1000)", ["watch.plugin_hang_s=0.6"], None, 70),
     Hang("import re; re.match('(a*)*b', 'a' * 40)", ["watch.plugin_hang_s=0.6"], None, 70),
     Hang(
-        "while True: pass",
+        "while True: __import__('time').sleep(0.01)",  # a signal just before one long sleep would wait for its end
         ["watch.plugin_hang_s=60", "watch.stop_hang_s=1.1", "stop_timeout_s=1"],
         signal.SIGTERM,
         70,
