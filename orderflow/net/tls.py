@@ -124,15 +124,16 @@ class TlsStream(PumpedStream):
         """(what has arrived, whether the stream has ended). An error waits until what came before it was fetched."""
         pieces: list[bytes] = []
         ended = False
-        read, keep, incoming = self._ssl.read, pieces.append, self._incoming
+        read, keep = self._ssl.read, pieces.append
         try:
-            while self._over is None:
-                if not (piece := read(_RECORD_BYTES)):
-                    ended = True
-                    break
-                keep(piece)
-                if not incoming.pending:  # asking for more would cost an exception
-                    break
+            if self._over is None:
+                piece = read(_RECORD_BYTES)
+                if piece and not self._incoming.pending:  # it came alone: to ask for more would cost an exception
+                    return piece, False
+                while piece:
+                    keep(piece)
+                    piece = read(_RECORD_BYTES)
+                ended = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
