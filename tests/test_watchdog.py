@@ -192,7 +192,7 @@ def test_a_second_signal_ends_even_a_program_that_hangs(tmp_path: Path, number: 
     with start(tmp_path, text, "--set", "watch.plugin_hang_s=60", "--set", "watch.stop_hang_s=60") as program:
         program.until_said("in it")
         program.send(number)
-        time.sleep(0.1)  # or the two would be one to the kernel
+        time.sleep(0.4)  # or the two would be one to the kernel
         code, took_s = program.stop(number)
     assert code == 128 + number
     assert took_s < 1
