@@ -242,8 +242,11 @@ def _saw_gap(states: list[tuple[float, BookState]], at_s: float, patience_s: flo
     return any(new is not LIVE for _, new in states[then : bisect_right(times, at_s + patience_s)])
 
 
-def waits(diary: Diary, policy: RetryPolicy) -> Iterator[str]:
-    """The waits between attempts: within the ceiling of each attempt, and really waited."""
+def waits(diary: Diary, policy: RetryPolicy, *paces: Pace) -> Iterator[str]:
+    """The waits between attempts: within the ceiling of each attempt, and really waited.
+
+    `paces`: of whoever tells of a loss and of whoever hears it: late, it makes the wait behind it look shorter.
+    """
     down: dict[str, tuple[float, LinkChanged]] = {}
     for at_s, change in diary.changes:
         if not isinstance(change, LinkChanged):
@@ -255,7 +258,7 @@ def waits(diary: Diary, policy: RetryPolicy) -> Iterator[str]:
                 yield f"{change.link}: a wait of {change.retry_s} s before attempt {change.attempt + 1}"
         elif change.state == "connecting" and change.link in down:
             since_s, last = down.pop(change.link)
-            if at_s - since_s < (last.retry_s or 0.0) - _SLACK_S:
+            if at_s - since_s + held_up_s(since_s, *paces) < (last.retry_s or 0.0) - _SLACK_S:
                 yield f"{change.link}: tried again {at_s - since_s:.3f} s after a loss, not {last.retry_s}"
 
 

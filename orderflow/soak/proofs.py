@@ -73,8 +73,8 @@ def _kept_open(it: Evidence) -> Iterator[str]:
 
 
 def _waits(it: Evidence) -> Iterator[str]:
-    for diary in it.diaries.values():
-        yield from ledgers.waits(diary, QUICK_RETRY)
+    for depth, diary in it.diaries.items():
+        yield from ledgers.waits(diary, QUICK_RETRY, it.paces[depth], it.exchange_pace)
 
 
 def _attempts(it: Evidence) -> Iterator[str]:

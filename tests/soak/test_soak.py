@@ -213,6 +213,16 @@ def test_waits_must_be_bounded_and_waited(retry_s: float, attempt: int, again_s:
     assert len(list(waits(story, RetryPolicy(base_s=1.0, cap_s=5.0)))) == wrong
 
 
+def test_a_loss_that_was_heard_late_shortens_no_wait() -> None:
+    down = LinkChanged(link="linear", state="down", reason="reset", retry_s=0.8, attempt=1)
+    story = diary((10.0, down), (10.5, LinkChanged(link="linear", state="connecting")))
+    starved = Pace(lambda: 0.0)
+    starved.lose(9.6, 10.0)
+    policy = RetryPolicy(base_s=1.0, cap_s=5.0)
+    assert list(waits(story, policy, PACE))
+    assert not list(waits(story, policy, starved, PACE))
+
+
 # --- books and ticks ------------------------------------------------------------------------------------------------
 
 
