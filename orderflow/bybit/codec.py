@@ -1,16 +1,16 @@
 """Text from the exchange -> core events. Whatever is wrong with a message, only WireError comes out.
 
-Book messages are nearly all there is, so they have a fast path: one typed decode, straight into floats. What that lax
-decode would let through although it is no price (`"nan"`, `"1e5"`, `"-1"`, a number without quotes) is caught by the
-message's *shape*: the bytes left when digits, dots, commas, brackets and blanks are taken away. Four quotes are left
-of a level, and what stands around the levels is the same in all deltas of a topic. So one delta is vetted, number by
-number, and the others are known by their shape.
+Book messages are nearly all there is, so they have a fast path: one typed decode, straight into floats. That lax decode
+knows JSON's numbers, in quotes or not, and how large they may be. What it would let through although it is no plain
+decimal number (`"1e5"`, `"-0"`) has an e or a minus sign, and between a message's first bracket and its last, where all
+levels are, nothing else has one. So a message that has none there, and no escape, is settled by looking for four
+characters; any other is vetted number by number.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -23,11 +23,14 @@ from orderflow.bybit.wire import (
     WireReply,
     WireTicker,
     WireTrades,
+    number_text,
 )
 from orderflow.core.errors import WireError
 from orderflow.core.types import BookUpdate, InstrumentId, Liquidation, TickerUpdate, Trade
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from orderflow.bybit.topics import TopicTable
 
 Decoded = BookUpdate | list[Trade] | list[Liquidation] | TickerUpdate | WireReply | None
@@ -36,12 +39,17 @@ Decoded = BookUpdate | list[Trade] | list[Liquidation] | TickerUpdate | WireRepl
 _T = TypeVar("_T")
 
 _BOOK_HEAD: Final = b'{"topic":"orderbook.'
-_NO_SHAPE: Final = b"0123456789.,[] \t\r\n"  # blanks too: the decoder takes none within a number
-_LEVEL: Final = b'""""'
-"""What the shape has of `["86723.40","0.15"]`."""
-_MAX_SHAPE_BYTES: Final = 300
-_MAX_SWELL: Final = 64
-"""So many times as long as its shape, a message has numbers that are too long: 256 bytes a level; 30 are common."""
+_BOOK_HEAD_BYTES: Final = len(_BOOK_HEAD)
+# Looked for as numbers: asked for a `bytes`, `in` makes and drops an exception first.
+_SMALL_E: Final = ord("e")
+_LARGE_E: Final = ord("E")
+_MINUS: Final = ord("-")
+_ESCAPE: Final = ord("\\")  # of a character that might be one of these
+
+_MAX_ENVELOPE_BYTES: Final = 4096
+_MAX_LEVEL_BYTES: Final = 256
+"""What a level and the rest of a message may take; 30 and 200 are common."""
+
 _MAX_NUMBER_CHARS: Final = 32
 _ID_LIMIT: Final = 1 << 63
 _PLAIN_NUMBER: Final = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)\Z", re.ASCII)
@@ -50,6 +58,7 @@ _TOPIC: Final = re.compile(rb'"topic"\s*:\s*"([A-Za-z0-9._-]{1,64})"')
 
 
 _book = msgspec.json.Decoder(WireBook, strict=False)
+_decode_book = _book.decode
 _text_book = msgspec.json.Decoder(TextBook, strict=False)
 _trades = msgspec.json.Decoder(WireTrades, strict=False)
 _liquidations = msgspec.json.Decoder(WireLiquidations, strict=False)
@@ -73,41 +82,23 @@ def _decode(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T:
         raise WireError("json", "nested too deeply", _topic_of(raw)) from None
 
 
+def _longest(bids: Sized, asks: Sized) -> int:
+    """How many bytes a message with these levels may have."""
+    return _MAX_ENVELOPE_BYTES + _MAX_LEVEL_BYTES * (len(bids) + len(asks))
+
+
 def _topic_of(raw: bytes) -> str:
     """The topic of a message that could not be decoded, as far as it can be made out."""
     found = _TOPIC.search(raw[:400]) or _TOPIC.search(raw[-400:])
     return found[1].decode("ascii") if found else ""
 
 
-class _Shape(NamedTuple):
-    """Shape of a topic's deltas, apart from their levels: up to the bids, from there to the asks, and the rest."""
-
-    head: bytes
-    between: bytes
-    tail: bytes
-
-    @classmethod
-    def of(cls, shape: bytes, bids: int, asks: int) -> _Shape | None:
-        """Of a message with so many levels whose numbers are all right. None when it cannot be told apart safely."""
-        if len(shape) - len(_LEVEL) * (bids + asks) > _MAX_SHAPE_BYTES or b"\\" in shape:
-            return None
-        head, key, rest = shape.partition(b'"b":')
-        between, other_key, tail = rest[len(_LEVEL) * bids :].partition(b'"a":')
-        found = cls(head + key, between + other_key, tail[len(_LEVEL) * asks :])
-        whole = b"".join((found.head, _LEVEL * bids, found.between, _LEVEL * asks, found.tail))
-        return found if whole == shape else None
-
-
-_UNKNOWN: Final = _Shape(b"", b"", b"")  # fits no message: every one has braces
-
-
 class FeedCodec:
-    """Decoder of one category's messages. Holds one vetted shape of each known topic, nothing else."""
+    """Decoder of one category's messages."""
 
     def __init__(self, topics: TopicTable) -> None:
         self._topics = topics
         self._known = topics.known
-        self._shapes: dict[str, _Shape] = {}
 
     def decode(self, raw: bytes, recv_ns: int, mono_ns: int) -> Decoded:
         """One whole message.
@@ -115,25 +106,21 @@ class FeedCodec:
         Returns: events of a topic we know; WireReply for acks, pongs and refusals; None for topics we do not use.
         Raises: WireError, with the topic when it can be made out. Nothing else.
         """
-        if raw.startswith(_BOOK_HEAD):
-            return self._book(raw, recv_ns, mono_ns)
-        reply = _decode(_reply, raw)
-        if not reply.topic:
-            return reply
-        kind = reply.topic.partition(".")[0]
-        if kind == "orderbook":  # same message, other key order or white space
-            return self._book(raw, recv_ns, mono_ns)
-        if kind == "publicTrade":
-            return self._trade(raw, recv_ns, mono_ns)
-        if kind == "tickers":
-            return self._ticker(raw, recv_ns, mono_ns)
-        if kind == "allLiquidation":
-            return self._liquidation(raw, recv_ns, mono_ns)
-        return None
-
-    def _book(self, raw: bytes, recv_ns: int, mono_ns: int) -> BookUpdate | None:
+        if raw[:_BOOK_HEAD_BYTES] != _BOOK_HEAD:
+            reply = _decode(_reply, raw)
+            if not reply.topic:
+                return reply
+            kind = reply.topic.partition(".")[0]
+            if kind == "publicTrade":
+                return self._trade(raw, recv_ns, mono_ns)
+            if kind == "tickers":
+                return self._ticker(raw, recv_ns, mono_ns)
+            if kind == "allLiquidation":
+                return self._liquidation(raw, recv_ns, mono_ns)
+            if kind != "orderbook":  # same message, other key order or white space
+                return None
         try:
-            message = _book.decode(raw)
+            message = _decode_book(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self._vet(raw)  # knows better what is wrong
             message = _decode(_book, raw)
@@ -143,12 +130,15 @@ class FeedCodec:
             return None
         instrument, depth = known
         data = message.data
-        head, between, tail = self._shapes.get(topic, _UNKNOWN)
-        shape = b"".join((head, _LEVEL * len(data.b), between, _LEVEL * len(data.a), tail))
-        if raw.translate(None, _NO_SHAPE) != shape or len(raw) > _MAX_SWELL * len(shape):
+        levels = raw.partition(b"[")[2].rpartition(b"]")[0]
+        if (
+            _SMALL_E in levels
+            or _LARGE_E in levels
+            or _MINUS in levels
+            or _ESCAPE in levels
+            or (len(raw) > _MAX_ENVELOPE_BYTES and len(raw) > _longest(data.b, data.a))
+        ):
             self._vet(raw)
-            if message.type == "delta":
-                self._learn(topic, raw, message)
         if data.s != instrument.symbol:
             raise WireError("symbol", f"data.s is {data.s!r}", topic)
         if message.type == "delta":
@@ -165,9 +155,10 @@ class FeedCodec:
         """Check every number of a message as text. Raises: WireError."""
         message = _decode(_text_book, raw)
         data = message.data
-        if len(raw) > _MAX_SWELL * len(raw.translate(None, _NO_SHAPE)):
+        if len(raw) > _longest(data.b, data.a):
             raise WireError("number", f"numbers too long: {len(raw)} bytes", message.topic)
-        for price, size in (*data.b, *data.a):
+        for level in (*data.b, *data.a):
+            price, size = map(number_text, level)
             for text in (price, size):
                 if _PLAIN_NUMBER.match(text) is None:
                     raise WireError("number", f"not a plain decimal number: {text[:40]!r}", message.topic)
@@ -175,12 +166,6 @@ class FeedCodec:
                 raise WireError("number", f"price {price[:40]} size {size[:40]}", message.topic)
         if not all(0 <= number < _ID_LIMIT for number in (data.u, data.seq, message.ts, message.cts or 0)):
             raise WireError("number", "an id or time out of range", message.topic)
-
-    def _learn(self, topic: str, raw: bytes, message: WireBook) -> None:
-        """Remember the shape of a vetted delta."""
-        shape = _Shape.of(raw.translate(None, _NO_SHAPE), len(message.data.b), len(message.data.a))
-        if shape is not None and topic in self._known:
-            self._shapes[topic] = shape
 
     def _instrument(self, topic: str, symbols: set[str]) -> InstrumentId | None:
         known = self._topics.get(topic)

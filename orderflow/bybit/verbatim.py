@@ -9,10 +9,13 @@ from typing import Final
 
 import msgspec
 
-from orderflow.bybit.wire import TextBook, TextFill, TextFills, TextTicker, WireTickerData
+from orderflow.bybit.wire import TextBook, TextFill, TextFills, TextTicker, WireTickerData, number_text
 
-book_text: Final = msgspec.json.Decoder(TextBook, strict=False).decode
+TextLevels = list[tuple[str, str]]
+"""(price, size) of each level, as the exchange wrote them."""
+
 fills_text: Final = msgspec.json.Decoder(TextFills, strict=False).decode
+_book: Final = msgspec.json.Decoder(TextBook, strict=False)
 _ticker: Final = msgspec.json.Decoder(TextTicker, strict=False)
 _ticker_data: Final = msgspec.json.Decoder(WireTickerData, strict=False)
 
@@ -30,9 +33,16 @@ TICKER_NUMBERS: Final = {
 """Fields of `core.types.TickerUpdate` and the exchange's names for them."""
 
 
+def book_numbers(raw: bytes) -> tuple[TextLevels, TextLevels]:
+    """(bids, asks) of a book message."""
+    data = _book.decode(raw).data
+    bids, asks = ([(number_text(price), number_text(size)) for price, size in side] for side in (data.b, data.a))
+    return bids, asks
+
+
 def fill_numbers(fill: TextFill) -> tuple[str, str]:
     """(price, size) of a trade or a liquidation."""
-    return _text(fill.p), _text(fill.v)
+    return number_text(fill.p), number_text(fill.v)
 
 
 def ticker_text(raw: bytes) -> tuple[str, dict[str, str | None]]:
@@ -42,11 +52,3 @@ def ticker_text(raw: bytes) -> tuple[str, dict[str, str | None]]:
     numbers = {name: getattr(fields, theirs) or None for name, theirs in TICKER_NUMBERS.items()}
     numbers["index"] = numbers["index"] or fields.usdIndexPrice or None
     return data.decode(), numbers
-
-
-def _text(raw: msgspec.Raw) -> str:
-    data = bytes(raw)
-    if data.startswith(b'"'):
-        text: str = msgspec.json.decode(data, type=str)
-        return text
-    return data.decode()

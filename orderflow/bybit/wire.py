@@ -1,7 +1,7 @@
 """Bybit's JSON, field by field. Nothing above L1 sees these. Unknown keys are ignored, absent ones have defaults.
 
 Numbers arrive as strings; the lax decoder turns them into floats straight away (performance.md section 2). What it
-accepts beyond plain decimals is refused by the codec before decoding.
+accepts beyond plain decimals is found and refused by the codec.
 """
 
 from __future__ import annotations
@@ -110,14 +110,14 @@ class WireReply(msgspec.Struct, gc=False):
 
 class TextBookData(msgspec.Struct, gc=False):
     s: str
-    b: list[tuple[str, str]]
-    a: list[tuple[str, str]]
+    b: list[tuple[msgspec.Raw, msgspec.Raw]]
+    a: list[tuple[msgspec.Raw, msgspec.Raw]]
     u: int
     seq: int = 0
 
 
 class TextBook(msgspec.Struct, gc=False):
-    """A book message with its numbers as the exchange wrote them."""
+    """A book message with its numbers as the exchange wrote them: JSON, quoted or not."""
 
     topic: str
     type: str
@@ -141,3 +141,11 @@ class TextFills(msgspec.Struct, gc=False):
 
 class TextTicker(msgspec.Struct, gc=False):
     data: msgspec.Raw
+
+
+def number_text(raw: msgspec.Raw) -> str:
+    """The number itself, without the quotes it may have."""
+    data = bytes(raw)
+    if data.startswith(b'"'):
+        return msgspec.json.decode(data, type=str)
+    return data.decode()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from orderflow.bybit.verbatim import TICKER_NUMBERS, book_text, fill_numbers, fills_text, ticker_text
+from orderflow.bybit.verbatim import TICKER_NUMBERS, book_numbers, fill_numbers, fills_text, ticker_text
 from orderflow.core.text import plain_decimal
 from orderflow.core.types import BookState, BookStateChanged
 from orderflow.export.columns import BookRows, Rows
@@ -136,7 +136,7 @@ class Messages:
     def book(self, number: int, update: BookUpdate, raw: bytes) -> None:
         if not isinstance(self._book, BookRows):
             return
-        key, data = update.instrument, book_text(raw).data
+        key = update.instrument
         self._book.add(
             (
                 number,
@@ -150,8 +150,7 @@ class Messages:
                 update.u,
                 update.seq,
             ),
-            data.b,
-            data.a,
+            *book_numbers(raw),
         )
 
     def image(self, image: Image) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orderflow.bybit.codec import FeedCodec, is_plain_number
 from orderflow.bybit.topics import TopicTable
-from orderflow.bybit.wire import WireReply
+from orderflow.bybit.wire import WireBook, WireReply
 from orderflow.core.errors import WireError
 from orderflow.core.types import BookUpdate, Category, InstrumentId, Liquidation, TickerUpdate, Trade
 
@@ -66,11 +68,8 @@ def test_the_depth_is_the_topics(depth: int) -> None:
      '"0.' + "0" * 30_000 + '1"', '"\\u0031e5"'],
 )  # fmt: skip
 @pytest.mark.parametrize("place", ["price", "size"])
-@pytest.mark.parametrize("warm", [False, True], ids=["first message", "after good ones"])
-def test_what_is_no_plain_decimal_is_refused_whole(number: str, place: str, warm: bool) -> None:
+def test_what_is_no_plain_decimal_is_refused_whole(number: str, place: str) -> None:
     decoder = codec()
-    if warm:
-        decoder.decode(book(), 0, 0)
     with pytest.raises(WireError) as caught:
         decoder.decode(book(**{place: number}), 0, 0)
     assert caught.value.reason in ("number", "shape", "json")
@@ -78,20 +77,20 @@ def test_what_is_no_plain_decimal_is_refused_whole(number: str, place: str, warm
 
 
 @pytest.mark.parametrize("place", ["price", "size"])
-@pytest.mark.parametrize("warm", [False, True], ids=["first message", "after good ones"])
-def test_how_long_a_books_numbers_may_be_is_a_matter_of_the_whole_message(place: str, warm: bool) -> None:
-    """A hundred digits behind the dot are a number still; more than 64 bytes a byte of shape are not."""
+@pytest.mark.parametrize("blank", [b"", b" "])
+def test_how_long_a_books_numbers_may_be_is_a_matter_of_the_whole_message(place: str, blank: bytes) -> None:
+    """A hundred digits behind the dot are a number still; 4096 bytes and 256 a level are the most."""
     decoder = codec()
-    if warm:
-        decoder.decode(book(), 0, 0)
-    empty = book(**{place: '""'})
-    shape = sum(char not in b"0123456789.,[] " for char in empty)
-    room = 64 * shape - len(empty)
-    longest = "1." + "0" * (room - 3) + "1"
-    update = decoder.decode(book(**{place: f'"{longest}"'}), 0, 0)
+
+    def of_length(length: int) -> bytes:
+        empty = book(**{place: '"1."'}).replace(b",", b"," + blank)
+        return empty.replace(b'"1."', b'"1.' + b"0" * (length - len(empty) - 1) + b'1"')
+
+    longest = 4096 + 256 * 2
+    update = decoder.decode(of_length(longest), 0, 0)
     assert isinstance(update, BookUpdate)
     assert 1.0 in {number for level in update.bids for number in level}
-    assert refusal(decoder, book(**{place: f'"{longest}1"'})) == "number"
+    assert refusal(decoder, of_length(longest + 1)) == "number"
 
 
 @pytest.mark.parametrize(
@@ -105,11 +104,8 @@ def test_how_long_a_books_numbers_may_be_is_a_matter_of_the_whole_message(place:
         ("1", "9" * 309, "number"),
     ],
 )
-@pytest.mark.parametrize("warm", [False, True], ids=["first message", "after good ones"])
-def test_prices_and_sizes_of_a_book_have_bounds(price: str, size: str, reason: str | None, warm: bool) -> None:
+def test_prices_and_sizes_of_a_book_have_bounds(price: str, size: str, reason: str | None) -> None:
     decoder = codec()
-    if warm:
-        decoder.decode(book(), 0, 0)
     assert refusal(decoder, book(price=f'"{price}"', size=f'"{size}"')) == reason
 
 
@@ -265,63 +261,79 @@ def test_arbitrary_shapes_raise_only_the_declared_error(topic: str, message: dic
     refusal(codec(), json.dumps({"topic": topic, **message}).encode())
 
 
-levels = st.lists(
-    st.tuples(st.text(max_size=6) | st.sampled_from(["1", "2.5", "0", "1e3", "nan"]), st.text("0123.", max_size=5))
+numbers = (
+    st.text(max_size=6)
+    | st.text("0123456789.", min_size=1, max_size=6)
+    | st.sampled_from(["1", "2.5", "0", "1e3", "2E5", "nan", "-0", "-1", "+1", "1\\u0030"])
 )
 
 
-@given(levels, st.booleans())
-def test_the_fast_path_refuses_exactly_what_the_strict_one_does(rows: list[tuple[str, str]], warm: bool) -> None:
-    """A codec that has seen good messages of the topic decides like one that vets every number."""
-    message = json.loads(book())
-    message["data"]["b"] = rows
-    raw = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
-    fresh, seasoned = codec(), codec()
-    seasoned.decode(book(), 0, 0)
-    first = refusal(fresh, raw)
-    assert (first is None) == (refusal(seasoned, raw) is None)
-    if first is None:
-        assert all(is_plain_number(text) for row in rows for text in row)
-        assert all(float(price) > 0 for price, _ in rows)
+@given(st.lists(st.tuples(numbers, numbers), max_size=4), st.lists(st.tuples(numbers, numbers), max_size=2))
+def test_a_book_is_taken_when_every_number_of_it_is_plain(
+    bids: list[tuple[str, str]], asks: list[tuple[str, str]]
+) -> None:
+    raw = json.dumps({**json.loads(book()), "data": {**json.loads(book())["data"], "b": bids, "a": asks}}).encode()
+    every = [*bids, *asks]
+    good = all(is_plain_number(text) and is_json_number(text) for row in every for text in row)
+    good = good and all(float(price) > 0 for price, _ in every)
+    assert (refusal(codec(), raw) is None) is good
 
 
-# --- what has the shape of a good message and is none
+def is_json_number(text: str) -> bool:
+    """`007`, `1.` and `.5` are plain and no JSON, which the decoder asks for."""
+    return re.fullmatch(r"(0|[1-9][0-9]*)(\.[0-9]+)?", text) is not None
+
+
+def test_what_the_decoder_takes_beyond_plain_numbers_has_one_of_three_characters() -> None:
+    """What the codec stands on: an e, an E or a minus sign, and nothing else, is in every number that is not plain."""
+    decode = msgspec.json.Decoder(WireBook, strict=False).decode
+    head, tail = book(size='"SIZE"').split(b"SIZE")
+    printable = [chr(code) for code in range(32, 127) if chr(code) not in '"\\']
+    texts = ["".join(chars) for count in range(3) for chars in itertools.product(printable, repeat=count)]
+    texts += ["".join(chars) for count in (3, 4, 5) for chars in itertools.product("01.eE+-_x", repeat=count)]
+    texts += [f"1{chr(code)}" for code in range(32)] + [f"{chr(code)}1" for code in range(127, 0x3000)]
+    taken = []
+    for text in texts:
+        try:
+            decode(head + text.encode() + tail)
+        except msgspec.MsgspecError:
+            continue
+        taken.append(text)
+    assert len(taken) > 200
+    assert {text for text in taken if not is_plain_number(text)} == {text for text in taken if set(text) & set("eE-")}
+
+
+# --- what is told by four characters
 
 
 @pytest.mark.parametrize(
-    ("known", "bids", "key"),
+    "bids",
     [
-        ("nan", '["1","nan"]', ""),
-        ("inf", '["inf","1"]', ""),
-        ("Infinity", '["1","Infinity"]', ""),
-        ("e1", '["1e5","1"]', "1"),
-        ("E+2", '["1E+2","1"]', ""),
-        ("-", '["1","-5"]', ""),
-        ("+1", '["+1","1"]', "1"),
-        ("\\u006ean", '["1","\\u006ean"]', ""),
+        '["1","nan"]', '["inf","1"]', '["1","Infinity"]', '["1e5","1"]', '["1E+2","1"]', '["1","-5"]', '["1","-0"]',
+        '["+1","1"]', '["1","\\u006ean"]', '["1\\u00655","1"]', '["1","\\u002d0"]', '["1",-0]', '["1",1e5]',
+        '[1e5,"1"]', '["1",-0.0]', '["2","1"],["1e5","1"]', '["1e5","1"],["2","1"]',
     ],
-)
-@pytest.mark.parametrize("side", ["b", "a", "\\u0062"])
-def test_an_unknown_key_teaches_no_way_around_the_numbers(known: str, bids: str, key: str, side: str) -> None:
-    """Its letters may stand in a price as well: without digits and punctuation both messages look the same."""
+)  # fmt: skip
+def test_nothing_around_the_levels_hides_what_is_no_plain_number(bids: str) -> None:
+    sides = ("b", "a", "\\u0062", "\\u0061")
+    extras = ("", '"e1":0,', '"-":"\\\\",', '"more":[["1","2"]],', '"seq":7,')
+    for side, extra, place, is_first in itertools.product(sides, extras, range(3), (True, False)):
+        before, between, behind = (extra if place == where else "" for where in range(3))
+        other = "a" if side in ("b", "\\u0062") else "b"
+        data = f'{before}"{side}":[LEVELS],{between}"{other}":[["7","1"]],{behind}"s":"BTCUSDT","u":5,"seq":6'
+        topic, rest = '"topic":"orderbook.50.BTCUSDT"', f'"type":"delta","ts":7,"data":{{{data}}},"cts":4'
+        raw = f"{{{topic},{rest}}}" if is_first else f"{{{rest},{topic}}}"
+        assert refusal(codec(), raw.replace("LEVELS", '["1","2"]').encode()) is None
+        assert refusal(codec(), raw.replace("LEVELS", bids).encode()) == "number"
 
-    def raw(levels: str, extra: str) -> bytes:
-        other = "b" if side == "a" else "a"
-        data = f'"s":"BTCUSDT","u":5,"seq":6,"{other}":[],"{side}":[{levels}],"{extra}":0'
-        return f'{{"topic":"orderbook.50.BTCUSDT","type":"delta","ts":7,"data":{{{data}}},"cts":4}}'.encode()
 
-    decoder = codec()
-    assert isinstance(decoder.decode(raw('["1","2"]', known), 0, 0), BookUpdate)
-    assert refusal(decoder, raw(bids, key)) == "number"
-
-
-@pytest.mark.parametrize("bids", ["[1,2]", '[1,"2"]', '["1",2]', '["3","4"],[1.5,2]', '[1,2],["3","4"]'])
-@pytest.mark.parametrize("warm", [False, True], ids=["first message", "after good ones"])
-def test_a_json_number_is_no_price(bids: str, warm: bool) -> None:
-    decoder = codec()
-    if warm:
-        decoder.decode(book(), 0, 0)
-    assert refusal(decoder, book().replace(b'["100.5","1"]', bids.encode())) == "shape"
+@pytest.mark.parametrize("bids", ["[1,2.5]", '[1,"2.5"]', '["1",2.5]'])
+@pytest.mark.parametrize("extra", ["", '"e":[],'], ids=["at a glance", "number by number"])
+def test_a_number_may_stand_without_quotes(bids: str, extra: str) -> None:
+    raw = book().replace(b'["100.5","1"]', bids.encode()).replace(b'"a":', extra.encode() + b'"a":')
+    update = codec().decode(raw, 0, 0)
+    assert isinstance(update, BookUpdate)
+    assert update.bids == [(1.0, 2.5)]
 
 
 def test_a_time_in_quotes_is_a_time() -> None:
@@ -337,11 +349,8 @@ LAST_ID = 2**63 - 1
 
 
 @pytest.mark.parametrize("field", ["u", "seq", "ts", "cts"])
-@pytest.mark.parametrize("warm", [False, True], ids=["first message", "after good ones"])
-def test_ids_and_times_fit_63_bits(field: str, warm: bool) -> None:
+def test_ids_and_times_fit_63_bits(field: str) -> None:
     decoder = codec()
-    if warm:
-        decoder.decode(book(), 0, 0)
     assert isinstance(decoder.decode(book(**{field: LAST_ID}), 0, 0), BookUpdate)
     assert isinstance(decoder.decode(book(**{field: 0}), 0, 0), BookUpdate)
     assert refusal(decoder, book(**{field: LAST_ID + 1})) == "number"
@@ -370,19 +379,6 @@ def test_the_topic_of_a_long_broken_message_is_found_at_either_end(place: str) -
     assert (caught.value.reason, caught.value.topic) == ("json", "orderbook.50.BTCUSDT")
 
 
-def test_what_is_remembered_of_messages_is_bounded() -> None:
-    table = TopicTable(Category.LINEAR, learn=False)
-    table.add_book(BTC, 50)
-    decoder = FeedCodec(table)
-    for letter in "abcdefgh":
-        decoder.decode(book(other=letter), 0, 0)
-        decoder.decode(book(topic=f"orderbook.50.{letter.upper()}USDT", s=f"{letter.upper()}USDT"), 0, 0)
-    assert len(decoder._shapes) == 1
-    decoder.decode(book(long="x" * 400), 0, 0)
-    assert sum(map(len, decoder._shapes["orderbook.50.BTCUSDT"])) < 200, "a peer must not make us remember long texts"
-    assert refusal(decoder, book(price='"1e5"', other="h")) == "number"
-
-
 def vetted(decoder: FeedCodec, raw: bytes, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether this message's numbers are looked at one by one."""
     looked: list[bytes] = []
@@ -393,18 +389,18 @@ def vetted(decoder: FeedCodec, raw: bytes, monkeypatch: pytest.MonkeyPatch) -> b
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\n  "])
-def test_one_delta_of_a_topic_is_vetted_and_the_others_are_known(blank: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def raw(bids: int, asks: int, **changes: object) -> bytes:
-        sides = {"b": [[f"{100 - i}.5", "0.25"] for i in range(bids)], "a": [[f"{101 + i}", "7"] for i in range(asks)]}
-        return book(**changes, **sides).replace(b",", f",{blank}".encode())
+@pytest.mark.parametrize("kind", ["delta", "snapshot"])
+def test_ordinary_messages_are_settled_at_a_glance(blank: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raw(bids: int, asks: int) -> bytes:
+        sides = {
+            "b": [[f"{1000 - i}.5", "0.25"] for i in range(bids)],
+            "a": [[f"{1001 + i}", "7"] for i in range(asks)],
+        }
+        return book(type=kind, **sides).replace(b",", f",{blank}".encode())
 
-    decoder = codec()
-    decoder.decode(raw(2, 1), 0, 0)
-    for bids, asks in itertools.product(range(4), range(4)):
-        assert not vetted(decoder, raw(bids, asks, u=77), monkeypatch)
-    assert vetted(decoder, raw(1, 1, type="snapshot"), monkeypatch)
-    assert not vetted(decoder, raw(1, 1), monkeypatch)  # a snapshot does not make us forget
-    assert vetted(decoder, raw(1, 1, cts="7"), monkeypatch)
+    for bids, asks in itertools.product((0, 1, 2, 300), repeat=2):  # 300: longer than the envelope may be
+        assert not vetted(codec(), raw(bids, asks), monkeypatch)
+    assert vetted(codec(), raw(1, 1).replace(b'"a":', b'"e":1,"a":'), monkeypatch)
 
 
 @pytest.mark.parametrize("topic", ["publicTrade", "allLiquidation"])

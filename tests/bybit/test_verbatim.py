@@ -6,15 +6,17 @@ import pytest
 
 from orderflow.bybit.codec import FeedCodec
 from orderflow.bybit.topics import TopicTable
-from orderflow.bybit.verbatim import TICKER_NUMBERS, book_text, fill_numbers, fills_text, ticker_text
+from orderflow.bybit.verbatim import TICKER_NUMBERS, book_numbers, fill_numbers, fills_text, ticker_text
 from orderflow.core.errors import WireError
 from orderflow.core.types import Category, TickerUpdate
 from tests.export.tapes import book, liquidation, ticker, trade
 
 
 def test_levels_as_they_were_sent() -> None:
-    data = book_text(book(5, [("86723.40", "0.320")], [("86723.4", "1")])).data
-    assert (data.b, data.a) == ([("86723.40", "0.320")], [("86723.4", "1")])
+    raw = book(5, [("86723.40", "0.320")], [("86723.4", "1")])
+    assert book_numbers(raw) == ([("86723.40", "0.320")], [("86723.4", "1")])
+    bare = raw.replace(b'"0.320"', b"0.320").replace(b'"86723.4"', b'"8672\\u0033.4"')
+    assert book_numbers(bare) == ([("86723.40", "0.320")], [("86723.4", "1")])
 
 
 @pytest.mark.parametrize(

@@ -565,7 +565,7 @@ async def test_a_message_that_is_refused_is_said_in_one_short_line(
 ) -> None:
     market = Market()
     bench = Bench(market)
-    odd = book(TOPIC[A], 101).replace(b"delta", "\u202e".encode() + b"x" * 9000)
+    odd = book(TOPIC[A], 101).replace(b"delta", "\u202e".encode() + b"x" * 3000)
 
     async def talk_nonsense() -> None:
         await trio.sleep(1)

@@ -13,7 +13,7 @@ from orderflow.bench.inprocess import WrongBook
 from orderflow.bench.subject import INSTRUMENT
 from orderflow.bybit.codec import is_plain_number
 from orderflow.bybit.topics import TopicTable
-from orderflow.bybit.wire import Count, TextBook, WireBook, WireBookData
+from orderflow.bybit.wire import Count, WireBook, WireBookData
 from orderflow.core.errors import WireError
 from orderflow.core.types import BookUpdate
 
@@ -50,6 +50,22 @@ class _Delta(_Tagged, gc=False, tag="delta"):
 
 class _Snapshot(_Tagged, gc=False, tag="snapshot"):
     pass
+
+
+class _TextData(msgspec.Struct, gc=False):
+    s: str
+    b: list[tuple[str, str]]
+    a: list[tuple[str, str]]
+    u: Count
+    seq: Count = 0
+
+
+class _Text(msgspec.Struct, gc=False):
+    topic: str
+    type: str
+    ts: Count
+    data: _TextData
+    cts: Count | None = None
 
 
 class _ListData(msgspec.Struct, gc=False):
@@ -108,7 +124,7 @@ def measure_vetting(frames: Frames, pace: Pace) -> list[Figure]:
     topics.add_book(INSTRUMENT, frames.depth)
     codec = make_codec(frames)
     decoders: dict[str, Decode] = {
-        "vetted by shape": lambda raw: codec.decode(raw, 0, 0),
+        "vetted by four characters": lambda raw: codec.decode(raw, 0, 0),
         "vetted number by number": ByNumber(topics).decode,
         "not vetted": Unvetted(topics).decode,
     }
@@ -138,7 +154,7 @@ class ByNumber:
 
     def __init__(self, topics: TopicTable) -> None:
         self._known = topics.known
-        self._decode = msgspec.json.Decoder(TextBook).decode
+        self._decode = msgspec.json.Decoder(_Text).decode
 
     def decode(self, raw: bytes) -> BookUpdate:
         """Raises: WireError."""

@@ -1,4 +1,4 @@
-"""Other ways to decode read the same, and vetting by number refuses what vetting by shape refuses."""
+"""Other ways to decode read the same, and vetting by number refuses what our way refuses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_way_is_measured(frames: Frames) -> None:
     figures = [*measure_decoding(frames, PACE), *measure_vetting(frames, PACE)]
     assert [figure.case for figure in figures] == [
         "typed structs", "type as a literal", "tagged union by type", "levels as lists", "untyped, then float()",
-        "json, then float()", "vetted by shape", "vetted number by number", "not vetted",
+        "json, then float()", "vetted by four characters", "vetted number by number", "not vetted",
     ]  # fmt: skip
 
 
