@@ -76,7 +76,7 @@ async def run_least(job: Job, sheet: Sheet, context: ssl.SSLContext | None) -> N
             handshake.receive_data(bytes(await stream.receive_some()))
         await stream.send_all(handshake.send(TextMessage(subscription(job.depth))))
         while True:
-            for raw in cutter.feed(await stream.receive_some()):
+            for raw in cutter.feed(bytes(await stream.receive_some())):
                 if keeper.take(raw):
                     return
 

@@ -135,7 +135,7 @@ class NotingEngine(Engine):
     def apply_all(self, events: Iterable[Event]) -> list[Told]:
         outputs: list[Told] = []
         for event in events:
-            outputs += self.apply(event)
+            outputs += super().apply_all((event,))
             if type(event) is BookUpdate:
                 self._note(snapshot=event.snapshot)
         return outputs

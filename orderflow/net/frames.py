@@ -34,7 +34,8 @@ _LENGTH: Final = 0x7F
 # The first two bytes of a final, unmasked text frame, read as one number.
 _TEXT_SHORT: Final = 0x8100  # + length, up to 125
 _TEXT_MEDIUM: Final = 0x817E  # a 16-bit length follows
-_MEDIUM_HEAD: Final = b"\x81\x7e"
+_MEDIUM_FIRST: Final = 0x81
+_MEDIUM_SECOND: Final = 0x7E
 
 _read_two_shorts: Final = Struct("!HH").unpack_from
 _read_short: Final = Struct("!H").unpack_from
@@ -100,24 +101,29 @@ class FrameCutter:
         self._final = False  # whether that frame is its last
         self._is_fresh = True  # nothing is under way and nothing has ended: what comes begins with a frame
 
-    def feed(self, data: bytes | bytearray) -> list[bytes]:
+    def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes of the stream; returns the messages they complete, text as valid UTF-8, oldest first.
 
         Raises: the stored ProtocolViolation, when there was one before.
         """
         # One read, one frame, one message: what comes outside a burst. It runs with cold caches, where every byte code
-        # counts (docs/performance.md), so it is told apart with as few as will do.
-        if self._is_fresh and data.startswith(_MEDIUM_HEAD):
-            length = len(data) - 4
-            if 125 < length <= self._limit and (data[2] << 8 | data[3]) == length:
-                message = bytes(data[4:])
-                if message.isascii():
-                    return [message]
+        # counts and a method of `bytes` counts for several (docs/performance.md): so the header is told by its bytes.
+        length = len(data) - 4
+        if (
+            125 < length <= self._limit
+            and self._is_fresh
+            and data[0] == _MEDIUM_FIRST
+            and data[1] == _MEDIUM_SECOND
+            and data[2] << 8 | data[3] == length
+        ):
+            message = data[4:]
+            if message.isascii():
+                return [message]
         messages = self._cut_all(data)
         self._is_fresh = not self._rest and self._message is None and self.closed is None and self.violation is None
         return messages
 
-    def _cut_all(self, data: bytes | bytearray) -> list[bytes]:
+    def _cut_all(self, data: bytes) -> list[bytes]:
         if self.violation is not None:
             raise self.violation
         messages: list[bytes] = []
@@ -131,7 +137,7 @@ class FrameCutter:
                 self._message.add(data)
                 self._missing -= len(data)
             else:
-                self._cut(bytes(data), messages)
+                self._cut(data, messages)
         except ProtocolViolation as violation:
             self.violation = violation
         return messages

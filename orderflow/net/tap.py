@@ -9,7 +9,8 @@ trio-websocket does not tell: why an upgrade failed, and why a link ended.
 from __future__ import annotations
 
 import re
-import time
+from time import monotonic_ns as _monotonic_ns
+from time import time_ns as _time_ns
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
@@ -67,7 +68,7 @@ def read_clocks() -> tuple[int, int]:
     """
     attempts = 1
     while True:
-        before_ns, wall_ns, mono_ns = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
+        before_ns, wall_ns, mono_ns = _monotonic_ns(), _time_ns(), _monotonic_ns()
         if mono_ns - before_ns <= _TOGETHER_NS or attempts == _CLOCK_ATTEMPTS:
             return wall_ns, mono_ns
         attempts += 1
@@ -221,7 +222,7 @@ class TappedStream(trio.abc.Stream):
         closer = Connection(ConnectionType.CLIENT)
         try:
             await self._stream.send_all(closer.send(CloseConnection(code=code)))
-            while data := await self._stream.receive_some(self._receive_bytes):
+            while data := bytes(await self._stream.receive_some(self._receive_bytes)):
                 if self._cutter.violation is None:
                     self._cutter.feed(data)
                 if self._cutter.closed is not None:

@@ -269,7 +269,7 @@ class SessionReplay:
         recv_ns, mono_ns = record.recv_ns, record.mono_ns
         self.last_recv_ns, self.last_mono_ns = recv_ns, mono_ns
         decode = connection.codec.decode
-        apply_book = self.engine.apply_book
+        apply_all = self.engine.apply_all
         for raw in connection.wanted(record.messages):
             try:
                 event = decode(raw, recv_ns, mono_ns)
@@ -277,8 +277,7 @@ class SessionReplay:
                 self.undecodable += 1
                 continue
             if type(event) is BookUpdate:
-                outputs = apply_book(event)
-                if outputs:
+                if outputs := apply_all((event,)):
                     self._tell(outputs)
             else:
                 self._apply(event if isinstance(event, list) else [event])  # type: ignore[list-item]  # one event

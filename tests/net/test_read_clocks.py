@@ -31,7 +31,9 @@ class Machine:
 
 
 def apart_ns(monkeypatch: pytest.MonkeyPatch, *pauses_ns: int) -> int:
-    monkeypatch.setattr(tap, "time", Machine(*pauses_ns))
+    machine = Machine(*pauses_ns)
+    monkeypatch.setattr(tap, "_monotonic_ns", machine.monotonic_ns)
+    monkeypatch.setattr(tap, "_time_ns", machine.time_ns)
     wall_ns, mono_ns = tap.read_clocks()
     return abs(wall_ns - 10**18 - mono_ns)
 
