@@ -11,8 +11,8 @@ Everything still happens in Trio's thread, one thing at a time, and every task h
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
+from os import read as _read
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -48,13 +48,16 @@ async def pump(stream: trio.abc.Stream, feed: Feed, max_bytes: int) -> None:
 class SocketPump:
     """One socket: a task waits for it (`run`), the event loop reads it (`look`).
 
-    Args: number: the socket's file descriptor. `stop` must be called before it is closed.
+    Args:
+        number: the socket's file descriptor. `stop` must be called before it is closed.
+        afterwards: called when what a read brought has been handed on.
     """
 
-    __slots__ = ("_error", "_feed", "_is_over", "_max_bytes", "_number", "_waiting")
+    __slots__ = ("_afterwards", "_error", "_feed", "_is_over", "_max_bytes", "_number", "_waiting")
 
-    def __init__(self, number: int, feed: Feed, max_bytes: int) -> None:
+    def __init__(self, number: int, feed: Feed, max_bytes: int, afterwards: Callable[[], object] = bool) -> None:
         self._number = number
+        self._afterwards = afterwards
         self._feed = feed
         self._max_bytes = max_bytes
         self._is_over = False
@@ -81,12 +84,14 @@ class SocketPump:
             return
         try:
             try:
-                data = os.read(self._number, self._max_bytes)
+                data = _read(self._number, self._max_bytes)
             except BlockingIOError:
                 return
             except OSError as error:
                 raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
-            if not self._feed(data):
+            is_wanted = self._feed(data)
+            self._afterwards()
+            if not is_wanted:
                 return
         except BaseException as error:  # noqa: BLE001 - `run` raises it, in the task
             self._error = error

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from orderflow.net import tcp
 from orderflow.net.tcp import TcpStream
 
 if TYPE_CHECKING:
@@ -89,3 +90,60 @@ async def test_a_closed_stream_lets_others_run_before_it_says_so() -> None:
     await stream.aclose()
     with trio.testing.assert_checkpoints(), pytest.raises(trio.ClosedResourceError):
         await stream.receive_some()
+
+
+# --- acknowledging
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Segments that the other end has not acknowledged: tcpi_unacked of the kernel's tcp_info, behind 24 bytes."""
+    count: int = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 64), 24)[0]
+    return count
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="TCP_QUICKACK is Linux's")
+async def test_what_is_read_is_acknowledged_once_it_is_handed_on_and_not_before() -> None:
+    client, server = pair()
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    seen: list[int] = []
+    taken = trio.Event()
+
+    def feed(data: bytes) -> bool:
+        nonlocal taken
+        seen.append(unacknowledged(server))
+        taken.set()
+        return data.endswith(b"!")
+
+    with server:
+        async with stream_of(client) as stream, trio.open_nursery() as nursery:
+            nursery.start_soon(stream.pump, feed, 65_536)
+            await trio.testing.wait_all_tasks_blocked()
+            for number in range(40):  # past the first sixteen, which a new connection acknowledges at once
+                server.sendall(b"x" * (600 if number % 7 else 6000))
+                with trio.fail_after(5):
+                    await taken.wait()
+                taken = trio.Event()
+                await trio.testing.wait_all_tasks_blocked()
+                assert unacknowledged(server) == 0
+            server.sendall(b"!")
+    assert seen[0] == seen[-2] == 1
+    assert seen.count(1) > 30, seen
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="TCP_QUICKACK is Linux's")
+async def test_a_socket_that_was_closed_meanwhile_is_not_acknowledged() -> None:
+    client, server = pair()
+    with server:
+        stream = stream_of(client)
+        await stream.aclose()
+        stream._acknowledge()
+
+
+async def test_where_the_platform_cannot_defer_it_nothing_is_asked_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp, "_QUICKACK", None)
+    client, server = pair()
+    with server:
+        async with stream_of(client) as stream:
+            server.sendall(b"1!")
+            with trio.fail_after(5):
+                await stream.pump(lambda data: data.endswith(b"!"), 10)

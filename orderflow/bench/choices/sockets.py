@@ -17,7 +17,7 @@ import trio
 from trio_websocket import wrap_client_stream
 
 from orderflow.bench.choices.bytecodes import counted_codes
-from orderflow.bench.choices.streams import dial_trio, dial_trio_tls, dial_waiting
+from orderflow.bench.choices.streams import dial_acknowledging, dial_trio, dial_trio_tls, dial_waiting
 from orderflow.bench.choices.turns import shuffled
 from orderflow.bench.choices.waking import noting_wakings
 from orderflow.bench.client import applier, hand_in, keep_book
@@ -100,6 +100,7 @@ PACED: Final[Mapping[str, Client]] = {
     "every read by way of the channel": partial(keep_book, straight=False),
     "read by the resumed task": partial(keep_book, dial=dial_waiting),
     "read by Trio's SocketStream": partial(keep_book, dial=dial_trio),
+    "acknowledged by the read": partial(keep_book, dial=dial_acknowledging),
     "reads of 4 KiB": partial(keep_book, policy=LinkPolicy(receive_bytes=_SMALL_READ)),
     "a beat each millisecond": partial(beside, beat),
     BUSY: partial(beside, stay_awake),

@@ -1,4 +1,4 @@
-"""Ways to read a socket: by Trio's own streams, and by one that waits first; the program's are in `net`."""
+"""Ways to read a socket: Trio's own streams, one that waits first, one that acknowledges at once; ours is in `net`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 import trio
+
+from orderflow.net.tcp import TcpStream
 
 if TYPE_CHECKING:
     import ssl
@@ -37,6 +39,17 @@ class WaitingStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+class AcknowledgingStream(TcpStream):
+    """The program's own, but what is read is acknowledged when the kernel sees fit: within the read."""
+
+    def _acknowledge(self) -> None:
+        pass
+
+
+async def dial_acknowledging(host: str, port: int) -> trio.abc.Stream:
+    return AcknowledgingStream(await trio.open_tcp_stream(host, port))
 
 
 async def dial_waiting(host: str, port: int) -> trio.abc.Stream:
