@@ -90,14 +90,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 async def soak(plan: SoakPlan, tell: Callable[[str], None] = lambda text: None) -> Report:
     """Run one soak. Returns: the report; nothing is raised for a broken promise. `tell`: progress, for people."""
     folder = Path(tempfile.mkdtemp(prefix="orderflow-soak-"))
-    is_kept = False
+    report = None
     try:
         report = await _Soak(plan, folder, tell).run()
-        is_kept = not report.kept
     finally:
-        if not is_kept:
+        if report is None or report.kept:
             shutil.rmtree(folder, ignore_errors=True)
-    return msgspec.structs.replace(report, folder=str(folder)) if is_kept else report
+    return report if report.kept else msgspec.structs.replace(report, folder=str(folder))
 
 
 class _Soak:

@@ -77,11 +77,34 @@ class SortedDictSide:
         return [(price, sizes[price]) for price in islice(reversed(sizes), count)]
 
 
-class SortedListSide:
-    """Sizes in a dict, prices in a SortedList: only a price that comes or goes touches it."""
+class _ListSide:
+    """Sizes in a dict, prices in order in a list of whatever kind."""
 
     def __init__(self) -> None:
         self._sizes: dict[float, float] = {}
+        self._prices: list[float] | SortedList[float] = []
+
+    def lowest(self) -> float:
+        return self._prices[0]
+
+    def highest(self) -> float:
+        return self._prices[-1]
+
+    def sizes_by_price(self) -> dict[float, float]:
+        return self._sizes
+
+    def bottom(self, count: int) -> list[Level]:
+        return [(price, self._sizes[price]) for price in self._prices[:count]]
+
+    def top(self, count: int) -> list[Level]:
+        return [(price, self._sizes[price]) for price in self._prices[: -count - 1 : -1]]
+
+
+class SortedListSide(_ListSide):
+    """Prices in a SortedList: only a price that comes or goes touches it."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._prices: SortedList[float] = SortedList()
 
     def apply(self, levels: list[Level]) -> None:
@@ -94,27 +117,12 @@ class SortedListSide:
             elif sizes.pop(price, None) is not None:
                 prices.remove(price)
 
-    def lowest(self) -> float:
-        return self._prices[0]
 
-    def highest(self) -> float:
-        return self._prices[-1]
-
-    def sizes_by_price(self) -> dict[float, float]:
-        return self._sizes
-
-    def bottom(self, count: int) -> list[Level]:
-        return [(price, self._sizes[price]) for price in self._prices[:count]]
-
-    def top(self, count: int) -> list[Level]:
-        return [(price, self._sizes[price]) for price in self._prices[: -count - 1 : -1]]
-
-
-class BisectedSide:
-    """Sizes in a dict, prices in a plain list that is kept sorted by bisection."""
+class BisectedSide(_ListSide):
+    """Prices in a plain list that is kept sorted by bisection."""
 
     def __init__(self) -> None:
-        self._sizes: dict[float, float] = {}
+        super().__init__()
         self._prices: list[float] = []
 
     def apply(self, levels: list[Level]) -> None:
@@ -126,21 +134,6 @@ class BisectedSide:
                 sizes[price] = size
             elif sizes.pop(price, None) is not None:
                 del prices[bisect_left(prices, price)]
-
-    def lowest(self) -> float:
-        return self._prices[0]
-
-    def highest(self) -> float:
-        return self._prices[-1]
-
-    def sizes_by_price(self) -> dict[float, float]:
-        return self._sizes
-
-    def bottom(self, count: int) -> list[Level]:
-        return [(price, self._sizes[price]) for price in self._prices[:count]]
-
-    def top(self, count: int) -> list[Level]:
-        return [(price, self._sizes[price]) for price in self._prices[: -count - 1 : -1]]
 
 
 class ResortedSide(BisectedSide):
