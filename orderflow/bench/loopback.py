@@ -21,7 +21,7 @@ from orderflow.core.errors import OrderflowError
 from orderflow.core.text import escape_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from orderflow.bench.certificate import Papers
     from orderflow.bench.client import Client
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 _MARGIN_S: Final = 20.0
 _SLOWEST: Final = 1000  # messages/s that a client must reach in a flood, or it is given up
-_SHARE: Final = {50: 1.0, 200: 0.5, 1000: 0.25}  # of the plan's flood, by depth
-_TLS_SHARE: Final = 0.5
+_TRIAL_SHARE: Final = 6  # of the messages of a flood, to see how many a client takes in a second
 _EDGE_S: Final = 0.1  # of a paced run, not counted: the client has only just started
 
 
@@ -166,7 +165,7 @@ def find_fault(outcome: Outcome, report: Report) -> str:
 
 def measure_flood(plan: Plan, depth: int) -> list[Figure]:
     """Messages/s and processor time a message of every client, back to back. Raises: LoopbackError."""
-    return _flood(plan, depth, "flood", _SHARE[depth], None)
+    return _flood(plan, depth, "flood", None)
 
 
 def measure_paced(plan: Plan, depth: int) -> list[Figure]:
@@ -183,30 +182,41 @@ def measure_tls(plan: Plan) -> list[Figure]:
     depth = plan.depths[0]
     with papers() as tls:
         return [
-            *_flood(plan, depth, "tls", _SHARE[depth] * _TLS_SHARE, tls),
+            *_flood(plan, depth, "tls", tls),
             *_paced(plan, depth, plan.rate, "tls", tls),
         ]
 
 
-def _flood(plan: Plan, depth: int, stage: str, share: float, tls: Papers | None) -> list[Figure]:
+def _flood(plan: Plan, depth: int, stage: str, tls: Papers | None) -> list[Figure]:
+    """Floods that last equally long, whoever takes them: what a machine does beside them disturbs all the same."""
+    counts: dict[str, int] = {}  # after a trial
     rates: dict[str, list[Spread]] = defaultdict(list)
     costs: dict[str, list[Spread]] = defaultdict(list)
     peaks: dict[str, list[Spread]] = defaultdict(list)
-    for client, run in _rounds(plan, plan.clients, depth, round(plan.flood * share), 0, tls):
+
+    def count(client: str) -> int:
+        return counts.get(client, plan.flood // _TRIAL_SHARE)
+
+    for client, run in _rounds(plan, plan.rounds + 1, plan.clients, depth, count, 0, tls):
         outcome = run.outcome
         if not outcome.messages:
             raise LoopbackError(f"{client}: took everything in one read: too few messages to measure")
-        rates[client].append(single(outcome.messages / outcome.wall_s))
+        rate = outcome.messages / outcome.wall_s
+        if client not in counts:
+            counts[client] = max(count(client), round(rate * plan.flood_s))
+            continue
+        rates[client].append(single(rate))
         costs[client].append(single(outcome.cpu_s / outcome.messages * 1e6))
         peaks[client].append(single(outcome.peak_mb))
     found = (("messages", "msg/s", rates), ("processor time a message", "us", costs), ("peak memory", "MB", peaks))
     return [
         Figure(
-            stage=stage, name=name, case=client, unit=unit, rounds=tuple(rounds), depth=depth,
+            stage=stage, name=name, case=client, unit=unit, rounds=tuple(by_client[client]), depth=depth,
             more_is_better=name == "messages",
         )
         for name, unit, by_client in found
-        for client, rounds in by_client.items()
+        for client in plan.clients
+        if client in by_client
     ]  # fmt: skip
 
 
@@ -214,7 +224,8 @@ def _paced(plan: Plan, depth: int, rate: float, stage: str, tls: Papers | None) 
     spreads: dict[str, list[Spread]] = defaultdict(list)
     late: list[Spread] = []
     ours, *others = plan.clients
-    for client, run in _rounds(plan, (ours, BUSY, *others), depth, max(20, round(rate * plan.paced_s)), rate, tls):
+    count = max(20, round(rate * plan.paced_s))
+    for client, run in _rounds(plan, plan.rounds, (ours, BUSY, *others), depth, lambda _: count, rate, tls):
         spreads[client].append(spread(latencies(run)))
         if run.report.late is not None:
             late.append(run.report.late)
@@ -228,9 +239,15 @@ def _paced(plan: Plan, depth: int, rate: float, stage: str, tls: Papers | None) 
 
 
 def _rounds(
-    plan: Plan, names: Sequence[str], depth: int, count: int, rate: float, tls: Papers | None
+    plan: Plan,
+    rounds: int,
+    names: Sequence[str],
+    depth: int,
+    count: Callable[[str], int],
+    rate: float,
+    tls: Papers | None,
 ) -> Iterator[tuple[str, Run]]:
-    """Every client's runs, the clients in turn, another one first in each round.
+    """Every client's runs of so many messages, the clients in turn, another one first in each round.
 
     Another library that does not get there is named and left out.
 
@@ -238,11 +255,11 @@ def _rounds(
     """
     clients = list(names)
     with open_server(depth, plan.windows, plan.seed, tls) as server:
-        for number in range(plan.rounds):
+        for number in range(rounds):
             for client in _rotated(clients, number):
                 python = "" if client in CLIENTS else plan.peers_python
                 try:
-                    yield client, server.run(client, count, rate, python=python)
+                    yield client, server.run(client, count(client), rate, python=python)
                 except LoopbackError as exc:
                     if client in CLIENTS:
                         raise

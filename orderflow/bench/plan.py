@@ -37,7 +37,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     hot: int = 4000  # messages back to back
     cold: int = 400  # messages with a pause before each
     ticks: int = 400
-    flood: int = 60_000  # messages through a socket as fast as it goes; fewer of the longer ones of deeper books
+    flood_s: float = 1.5  # how long a flood lasts, whoever takes it
+    flood: int = 60_000  # messages of a flood that one client takes alone
     paced_s: float = 3.0  # how long messages come at a fixed rate
     watch_s: float = 3.0  # how long a process runs before its memory is read
     starts: int = 5  # processes started for each start-up figure
@@ -49,7 +50,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 QUICK = Plan(
-    stages=QUICK_STAGES, depths=(50,), rates=(500.0,), windows=150, hot=2000, cold=100, ticks=100, flood=20_000,
+    stages=QUICK_STAGES, depths=(50,), rates=(500.0,), windows=150, hot=2000, cold=100, ticks=100, flood_s=0.3,
+    flood=20_000,
     paced_s=1.0, watch_s=1.0, starts=2, crowd=50, scale_s=1.0, replay=15_000,
     turns=5, turn=500,
 )  # fmt: skip
@@ -90,7 +92,6 @@ def _with_peers(plan: Plan, python: str) -> Plan:
         stages=PEER_STAGES,
         depths=plan.depths[:1],
         rates=(plan.rate,),
-        flood=min(plan.flood, 40_000),  # pybit takes its time
         clients=(*plan.clients, *BARE, *find_rivals(python).rivals),
         peers_python=python,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 
@@ -10,6 +11,7 @@ import pytest
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request, TextMessage
 
+from orderflow.bench import loopback
 from orderflow.bench.client import COMPARED, Job, Kept, Outcome, Sheet, run_job
 from orderflow.bench.frames import Frames
 from orderflow.bench.loopback import (
@@ -28,7 +30,9 @@ from orderflow.bench.ratios import BUSY
 from orderflow.bench.server import Report, Truth, serve_client
 from orderflow.bench.subject import many_symbols
 
-TINY = msgspec.structs.replace(QUICK, rounds=1, windows=8, flood=2000, paced_s=0.2, rates=(1000.0,), rate=1000.0)
+TINY = msgspec.structs.replace(
+    QUICK, rounds=1, windows=8, flood=6000, flood_s=0.05, paced_s=0.2, rates=(1000.0,), rate=1000.0
+)
 TRUTH = {"A": Truth(bids={"10.0": "1.5", "9.5": "2"}, asks={"10.5": "3.0"})}
 KEPT = Kept(bids=[(10.0, 1.5), (9.5, 2.0)], asks=[(10.5, 3.0)])
 
@@ -154,6 +158,25 @@ def test_every_client_ends_a_flood_with_the_servers_book() -> None:
         (name, client) for name in ("messages", "processor time a message", "peak memory") for client in COMPARED
     ]
     assert all(figure.shown.p50 > 0 for figure in figures)
+    assert {len(figure.rounds) for figure in figures} == {TINY.rounds}, "the trial does not count"
+
+
+def test_floods_last_equally_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {"orderflow": 100_000.0, "plain": 12_000.0, "trio": 100.0}
+    asked: dict[str, list[int]] = {client: [] for client in speeds}
+
+    class Fake:
+        def run(self, client: str, count: int, rate: float, *, python: str = "") -> Run:
+            asked[client].append(count)
+            return Run(Outcome(messages=count, wall_s=count / speeds[client]), _report(sent=count))
+
+    monkeypatch.setattr(loopback, "open_server", lambda *_: contextlib.nullcontext(Fake()))
+    plan = msgspec.structs.replace(TINY, rounds=2, flood_s=0.5, clients=tuple(speeds))
+    figures = {figure.case: figure for figure in measure_flood(plan, 50) if figure.name == "messages"}
+    assert asked == {"orderflow": [1000, 50_000, 50_000], "plain": [1000, 6000, 6000], "trio": [1000, 1000, 1000]}
+    assert {client: [spread.p50 for spread in figure.rounds] for client, figure in figures.items()} == {
+        client: [speed] * 2 for client, speed in speeds.items()
+    }
 
 
 @pytest.mark.socket
@@ -177,7 +200,7 @@ def test_both_are_measured_over_tls() -> None:
 @pytest.mark.socket
 def test_a_flood_over_before_it_was_looked_at_is_no_figure() -> None:
     with pytest.raises(LoopbackError, match="too few"):
-        measure_flood(msgspec.structs.replace(TINY, flood=1, clients=("trio-websocket",)), 50)
+        measure_flood(msgspec.structs.replace(TINY, flood=6, clients=("trio-websocket",)), 50)
 
 
 @pytest.mark.socket
