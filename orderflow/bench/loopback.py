@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -224,13 +225,18 @@ def _paced(plan: Plan, depth: int, rate: float, stage: str, tls: Papers | None) 
     spreads: dict[str, list[Spread]] = defaultdict(list)
     late: list[Spread] = []
     ours, *others = plan.clients
-    count = max(20, round(rate * plan.paced_s))
-    for client, run in _rounds(plan, plan.rounds, (ours, BUSY, *others), depth, lambda _: count, rate, tls):
-        spreads[client].append(spread(latencies(run)))
+    clients = (ours, BUSY, *others)
+    turns: dict[str, list[list[int]]] = defaultdict(list)
+    count = max(20, round(rate * plan.paced_s / plan.paced_turns))
+    rounds = plan.rounds * plan.paced_turns
+    for client, run in _rounds(plan, rounds, clients, depth, lambda _: count, rate, tls):
+        turns[client].append(latencies(run))
+        if len(turns[client]) == plan.paced_turns:
+            spreads[client].append(spread(list(chain.from_iterable(turns.pop(client)))))
         if run.report.late is not None:
             late.append(run.report.late)
     found: list[tuple[str, str, Sequence[Spread]]] = [
-        ("sent to book", name, rounds) for name, rounds in spreads.items()
+        ("sent to book", client, spreads[client]) for client in clients if client in spreads
     ]
     return [
         Figure(stage=stage, name=name, case=case, unit="us", rounds=tuple(rounds), depth=depth, rate=rate)
