@@ -7,6 +7,7 @@ import sys
 from collections import defaultdict
 from contextlib import contextmanager
 from itertools import chain
+from statistics import median
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -191,6 +192,7 @@ def measure_tls(plan: Plan) -> list[Figure]:
 def _flood(plan: Plan, depth: int, stage: str, tls: Papers | None) -> list[Figure]:
     """Floods that last equally long, whoever takes them: what a machine does beside them disturbs all the same."""
     counts: dict[str, int] = {}  # after a trial
+    turns: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     rates: dict[str, list[Spread]] = defaultdict(list)
     costs: dict[str, list[Spread]] = defaultdict(list)
     peaks: dict[str, list[Spread]] = defaultdict(list)
@@ -198,17 +200,18 @@ def _flood(plan: Plan, depth: int, stage: str, tls: Papers | None) -> list[Figur
     def count(client: str) -> int:
         return counts.get(client, plan.flood // _TRIAL_SHARE)
 
-    for client, run in _rounds(plan, plan.rounds + 1, plan.clients, depth, count, 0, tls):
+    for client, run in _rounds(plan, 1 + plan.rounds * plan.processes, plan.clients, depth, count, 0, tls):
         outcome = run.outcome
         if not outcome.messages:
             raise LoopbackError(f"{client}: took everything in one read: too few messages to measure")
         rate = outcome.messages / outcome.wall_s
         if client not in counts:
-            counts[client] = max(count(client), round(rate * plan.flood_s))
+            counts[client] = max(count(client), round(rate * plan.flood_s / plan.processes))
             continue
-        rates[client].append(single(rate))
-        costs[client].append(single(outcome.cpu_s / outcome.messages * 1e6))
-        peaks[client].append(single(outcome.peak_mb))
+        turns[client].append((rate, outcome.cpu_s / outcome.messages * 1e6, outcome.peak_mb))
+        if len(turns[client]) == plan.processes:
+            for rounds, values in zip((rates, costs, peaks), zip(*turns.pop(client), strict=True), strict=True):
+                rounds[client].append(single(median(values)))
     found = (("messages", "msg/s", rates), ("processor time a message", "us", costs), ("peak memory", "MB", peaks))
     return [
         Figure(
@@ -227,11 +230,11 @@ def _paced(plan: Plan, depth: int, rate: float, stage: str, tls: Papers | None) 
     ours, *others = plan.clients
     clients = (ours, BUSY, *others)
     turns: dict[str, list[list[int]]] = defaultdict(list)
-    count = max(20, round(rate * plan.paced_s / plan.paced_turns))
-    rounds = plan.rounds * plan.paced_turns
+    count = max(20, round(rate * plan.paced_s / plan.processes))
+    rounds = plan.rounds * plan.processes
     for client, run in _rounds(plan, rounds, clients, depth, lambda _: count, rate, tls):
         turns[client].append(latencies(run))
-        if len(turns[client]) == plan.paced_turns:
+        if len(turns[client]) == plan.processes:
             spreads[client].append(spread(list(chain.from_iterable(turns.pop(client)))))
         if run.report.late is not None:
             late.append(run.report.late)

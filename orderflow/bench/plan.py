@@ -37,10 +37,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     hot: int = 4000  # messages back to back
     cold: int = 400  # messages with a pause before each
     ticks: int = 400
-    flood_s: float = 1.5  # how long a flood lasts, whoever takes it
+    flood_s: float = 1.5  # how long floods last, whoever takes them, in a round
     flood: int = 60_000  # messages of a flood that one client takes alone
     paced_s: float = 3.0  # how long messages come at a fixed rate, in a round
-    paced_turns: int = 4  # in so many processes: where each happens to lie in memory shows in its latency
+    processes: int = 4  # of each client, in a round of either: where one happens to lie in memory shows in its figures
     watch_s: float = 3.0  # how long a process runs before its memory is read
     starts: int = 5  # processes started for each start-up figure
     crowd: int = 200  # symbols, plugins, ... of which the cost of one is worked out
@@ -53,7 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 QUICK = Plan(
     stages=QUICK_STAGES, depths=(50,), rates=(500.0,), windows=150, hot=2000, cold=100, ticks=100, flood_s=0.3,
     flood=20_000,
-    paced_s=1.0, paced_turns=2, watch_s=1.0, starts=2, crowd=50, scale_s=1.0, replay=15_000,
+    paced_s=1.0, processes=2, watch_s=1.0, starts=2, crowd=50, scale_s=1.0, replay=15_000,
     turns=5, turn=500,
 )  # fmt: skip
 

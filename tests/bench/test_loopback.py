@@ -171,9 +171,9 @@ def test_floods_last_equally_long(monkeypatch: pytest.MonkeyPatch) -> None:
             return Run(Outcome(messages=count, wall_s=count / speeds[client]), _report(sent=count))
 
     monkeypatch.setattr(loopback, "open_server", lambda *_: contextlib.nullcontext(Fake()))
-    plan = msgspec.structs.replace(TINY, rounds=2, flood_s=0.5, clients=tuple(speeds))
+    plan = msgspec.structs.replace(TINY, rounds=2, processes=2, flood_s=1.0, clients=tuple(speeds))
     figures = {figure.case: figure for figure in measure_flood(plan, 50) if figure.name == "messages"}
-    assert asked == {"orderflow": [1000, 50_000, 50_000], "plain": [1000, 6000, 6000], "trio": [1000, 1000, 1000]}
+    assert asked == {"orderflow": [1000, *[50_000] * 4], "plain": [1000, *[6000] * 4], "trio": [1000] * 5}
     assert {client: [spread.p50 for spread in figure.rounds] for client, figure in figures.items()} == {
         client: [speed] * 2 for client, speed in speeds.items()
     }
