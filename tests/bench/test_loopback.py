@@ -31,7 +31,7 @@ from orderflow.bench.server import Report, Truth, serve_client
 from orderflow.bench.subject import many_symbols
 
 TINY = msgspec.structs.replace(
-    QUICK, rounds=1, windows=8, flood=6000, flood_s=0.05, paced_s=0.2, rates=(1000.0,), rate=1000.0
+    QUICK, rounds=1, processes=1, windows=8, flood=6000, flood_s=0.05, paced_s=0.2, rates=(1000.0,), rate=1000.0
 )
 TRUTH = {"A": Truth(bids={"10.0": "1.5", "9.5": "2"}, asks={"10.5": "3.0"})}
 KEPT = Kept(bids=[(10.0, 1.5), (9.5, 2.0)], asks=[(10.5, 3.0)])
@@ -185,6 +185,26 @@ def test_every_client_gets_every_paced_message() -> None:
     assert [figure.case for figure in figures] == [COMPARED[0], BUSY, *COMPARED[1:], "server"]
     assert [figure.shown.count for figure in figures] == [100, 100, 100, 600]
     assert all(figure.rate == 1000.0 for figure in figures)
+
+
+def test_a_paced_round_is_shared_among_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    class Fake:
+        def run(self, client: str, count: int, rate: float, *, python: str = "") -> Run:
+            asked.append((client, count))
+            late_us = len(asked)
+            stamps = [number * 1_000_000 + late_us * 1000 for number in range(count)]
+            return Run(Outcome(stamps=stamps), _report(sent=count, first_ns=0, step_ns=1_000_000))
+
+    monkeypatch.setattr(loopback, "open_server", lambda *_: contextlib.nullcontext(Fake()))
+    plan = msgspec.structs.replace(TINY, rounds=2, processes=3, paced_s=0.6, clients=("orderflow",))
+    ours, busy, _ = measure_paced(plan, 50)
+    assert (ours.case, busy.case) == ("orderflow", BUSY)
+    assert asked[:3] == [("orderflow", 200), (BUSY, 200), (BUSY, 200)]
+    assert len(asked) == 12
+    assert [(spread.count, spread.p50) for spread in ours.rounds] == [(300, 4.0), (300, 9.0)]
+    assert [(spread.count, spread.p50) for spread in busy.rounds] == [(300, 3.0), (300, 10.0)]
 
 
 @pytest.mark.socket
