@@ -158,7 +158,10 @@ class FeedCodec:
         if len(raw) > _longest(data.b, data.a):
             raise WireError("number", f"numbers too long: {len(raw)} bytes", message.topic)
         for level in (*data.b, *data.a):
-            price, size = map(number_text, level)
+            try:
+                price, size = map(number_text, level)
+            except UnicodeDecodeError as exc:
+                raise WireError("json", str(exc), message.topic) from None
             for text in (price, size):
                 if _PLAIN_NUMBER.match(text) is None:
                     raise WireError("number", f"not a plain decimal number: {text[:40]!r}", message.topic)

@@ -144,7 +144,7 @@ class TextTicker(msgspec.Struct, gc=False):
 
 
 def number_text(raw: msgspec.Raw) -> str:
-    """The number itself, without the quotes it may have."""
+    """The number itself, without the quotes it may have. Raises: UnicodeDecodeError, of what is no UTF-8."""
     data = bytes(raw)
     if data.startswith(b'"'):
         return msgspec.json.decode(data, type=str)

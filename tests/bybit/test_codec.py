@@ -327,6 +327,15 @@ def test_nothing_around_the_levels_hides_what_is_no_plain_number(bids: str) -> N
         assert refusal(codec(), raw.replace("LEVELS", bids).encode()) == "number"
 
 
+@pytest.mark.parametrize(
+    "price", [b'"\xff"', b'"1\xff"', b'"e\xe2\x82"', b'{"x":"\xff"}', b'["\xff"]', b"\xff", b'"\\ud800"']
+)
+@pytest.mark.parametrize("place", ["price", "size"])
+def test_what_is_no_text_in_place_of_a_number_is_a_declared_error_too(price: bytes, place: str) -> None:
+    raw = book(**{place: "NUMBER"}).replace(b"NUMBER", price)
+    assert refusal(codec(), raw) in ("json", "number")
+
+
 @pytest.mark.parametrize("bids", ["[1,2.5]", '[1,"2.5"]', '["1",2.5]'])
 @pytest.mark.parametrize("extra", ["", '"e":[],'], ids=["at a glance", "number by number"])
 def test_a_number_may_stand_without_quotes(bids: str, extra: str) -> None:
